@@ -1,0 +1,63 @@
+"""Pretokenizer schemes: how text is cut into words before any merge is made.
+
+Byte-level BPE never merges across the border of two pretokens ("words"), so the scheme decides what
+a token can be. A scheme is a list of regular expressions, applied one after the other: each cuts
+every piece that the one before it left into its matches and what lies between them. Written like
+this, a scheme goes into `tokenizer.json` as it stands, and `tokenizers` itself does the cutting
+here, so that what we count is what other people's code will encode.
+
+`deepseek-v3` is DeepSeek-V3's, to the letter. `multilingual` is ours: the same ideas, and
+
+* runs of scripts that write no spaces between words (Han, Kana, Thai, Lao, Khmer, Myanmar, Tibetan)
+  are cut after at most 8 or 12 characters, so that no "word" is a whole sentence, seen once and
+  never again;
+* the joiners U+200C and U+200D stay inside a word, as Persian and the Indic scripts write them.
+"""
+
+from tokenizers import Regex, pre_tokenizers
+
+_PUNCTUATION_WORD = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
+_SYMBOLS_AND_SPACE = r""" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+
+_HAN_KANA = r"\p{Han}\p{Hiragana}\p{Katakana}ー々"
+_UNSPACED_ABUGIDAS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+
+# \r and \n stand as literal characters in DeepSeek's tokenizer.json, hence no raw string there.
+SCHEMES: dict[str, tuple[str, ...]] = {
+    "deepseek-v3": (
+        r"\p{N}{1,3}",
+        "[一-龥぀-ゟ゠-ヿ]+",
+        _PUNCTUATION_WORD
+        + "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+        + "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+    ),
+    "multilingual": (
+        r"\p{N}{1,3}",
+        rf"[{_HAN_KANA}]{{1,8}}|[{_UNSPACED_ABUGIDAS}]{{1,12}}",
+        _PUNCTUATION_WORD
+        + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*|"
+        + _SYMBOLS_AND_SPACE,
+    ),
+}
+
+
+def word_splitter(scheme: str) -> pre_tokenizers.PreTokenizer:
+    """Cut text into words, without the byte-level alphabet; for counting.
+
+    Raises ValueError when the scheme is unknown.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown pretokenizer scheme {scheme!r}: expected one of {list(SCHEMES)}")
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SCHEMES[scheme]]
+    )
+
+
+def pretokenizer(scheme: str) -> pre_tokenizers.PreTokenizer:
+    """Cut text into words, their bytes written in the byte-level alphabet; for the export."""
+    return pre_tokenizers.Sequence(
+        [
+            word_splitter(scheme),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
