@@ -2,8 +2,8 @@
 
 Counting is the map: each shard of text becomes a table (`word`: large_binary, `group`: string,
 `count`: int64), a word's UTF-8 bytes and how often they occur in one group of documents (a domain
-and a language). Merging adds the tables up by key. Counts outlive the run: another vocabulary size, or
-other weights for the groups, starts from them and never reads the text again.
+and a language). Merging adds the tables up by key. Counts outlive the run: another vocabulary size,
+or other weights for the groups, starts from them and never reads the text again.
 """
 
 from collections import Counter, defaultdict

@@ -1,7 +1,7 @@
 """Write a tokenizer as Hugging Face's libraries read it.
 
 `tokenizer.json` alone is enough for `tokenizers.Tokenizer.from_file`; `tokenizer_config.json`
-(roles of the special tokens, chat template) is what `transformers.AutoTokenizer.from_pretrained` adds.
+(roles of the special tokens, chat template) is what `AutoTokenizer.from_pretrained` needs too.
 """
 
 import json

@@ -1,0 +1,27 @@
+"""Documents to token shards, the mixture, packing, the plan and the resumable loader."""
+
+from packing.best_fit import best_fit, cut
+from packing.draws import Permutation
+from packing.encode import Fim, encode_documents, encode_shard
+from packing.loader import Loader
+from packing.mixture import MixtureError
+from packing.plan import Phase, PlanConfig, Validation, make_plan
+from packing.shards import DOCUMENTS_SCHEMA, Shard, write_shard
+
+__all__ = [
+    "DOCUMENTS_SCHEMA",
+    "Fim",
+    "Loader",
+    "MixtureError",
+    "Permutation",
+    "Phase",
+    "PlanConfig",
+    "Shard",
+    "Validation",
+    "best_fit",
+    "cut",
+    "encode_documents",
+    "encode_shard",
+    "make_plan",
+    "write_shard",
+]

@@ -1,0 +1,98 @@
+"""From documents to token shards, with holes where they were drawn."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.document import make_batch
+from packing import Fim, Shard, encode_documents, encode_shard
+from packing.fim import choose_hole, rewrite
+from tok import Encoder, count_words, train_tokenizer, weigh
+
+TEXT = "def add(a, b):\n    return a + b\n\n\ndef main():\n    print(add(1, 2))  # 漢字 ไทย\n"
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    counts = weigh(count_words([TEXT * 3], ["all"], "multilingual"))
+    return Encoder(train_tokenizer(counts, 320, "multilingual"))
+
+
+def undo(tokens, span, encoder):
+    """The text before a rewrite: parts put back in the order they were in."""
+    special = encoder.special
+    start, length = span
+    inside = tokens[start : start + length]
+    assert inside[0] == special["fim_begin"] and inside[-1] == special["eos"]
+    hole, end = inside.index(special["fim_hole"]), inside.index(special["fim_end"])
+    prefix, suffix, middle = inside[1:hole], inside[hole + 1 : end], inside[end + 1 : -1]
+    after = tokens[start + length :]
+    if after:
+        assert after[-1] == special["eos"]
+        after = after[:-1]
+    parts = [tokens[:start], prefix, middle, suffix, after]
+    return b"".join(encoder.decode_bytes(part) for part in parts).decode()
+
+
+@settings(deadline=None)
+@given(text=st.text(min_size=1, max_size=80), span_tokens=st.integers(5, 60), seed=st.integers())
+def test_a_rewritten_document_can_be_undone_and_keeps_to_its_span(encoder, text, span_tokens, seed):
+    plain = np.array(encoder.encode(text))
+    tokens, span = rewrite(text, plain, "id", encoder.encode, encoder.special, seed, span_tokens)
+    assert span[1] <= span_tokens
+    assert undo(tokens, span, encoder) == text
+
+
+def test_a_short_document_is_rewritten_whole_and_ends_once(encoder):
+    plain = np.array(encoder.encode(TEXT))
+    tokens, span = rewrite(TEXT, plain, "id", encoder.encode, encoder.special, 0, 4096)
+    assert span == (0, len(tokens)) and tokens.count(encoder.special["eos"]) == 1
+
+
+def test_cuts_are_uniform_over_the_window():
+    holes = [choose_hole(0, str(i), 100, 100) for i in range(4000)]
+    # The mean of the smaller of two uniform cuts is a third of the way, of the larger two thirds.
+    assert abs(np.mean([h.first for h in holes]) - 100 / 3) < 2
+    assert abs(np.mean([h.last for h in holes]) - 200 / 3) < 2
+
+
+def test_code_is_rewritten_at_the_rate_and_other_text_never(encoder):
+    rows = [
+        {"text": TEXT + str(i), "source": "s", "domain": domain}
+        for i in range(400)
+        for domain in ("code", "web")
+    ]
+    _, table = encode_documents(
+        [make_batch(rows)], encoder, fim=Fim({"code": 0.25}), bos=False, seed=1
+    )
+    rewritten = {"code": 0, "web": 0}
+    for row in table.to_pylist():
+        rewritten[row["domain"]] += row["atomic"] is not None
+    assert rewritten["web"] == 0 and 70 <= rewritten["code"] <= 130
+
+
+def test_batches_do_not_change_what_is_written(encoder, tmp_path):
+    rows = [{"text": TEXT * (i % 5), "source": "s", "domain": "code"} for i in range(40)]
+    whole = make_batch(rows)
+    parts = [whole.slice(0, 7), whole.slice(7)]
+    for name, batches in (("a", [whole]), ("b", parts)):
+        encode_shard(batches, tmp_path / name, encoder, fim=Fim({"code": 0.5}), seed=3)
+    for end in (".bin", ".idx", ".documents.parquet"):
+        assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
+
+
+def test_a_shard_is_read_back_document_by_document(encoder, tmp_path):
+    texts = [TEXT, "", "x <｜end▁of▁sentence｜> y"]
+    batch = make_batch([{"text": t, "source": "s", "domain": "web"} for t in texts])
+    encode_shard([batch], tmp_path / "s", encoder, fim=Fim({}), bos=True)
+    shard = Shard.open(tmp_path / "s")
+    table = pq.read_table(tmp_path / "s.documents.parquet")
+    for i, text in enumerate(texts):
+        tokens = shard.document(i).tolist()
+        assert tokens[0] == encoder.special["bos"] and tokens[-1] == encoder.special["eos"]
+        assert tokens[1:-1].count(encoder.special["eos"]) == 0
+        assert encoder.decode(tokens[1:-1]) == text
+        assert table["tokens"][i].as_py() == len(tokens)
+        assert table["bytes"][i].as_py() == len(text.encode())
