@@ -1,9 +1,8 @@
-"""Documents to token shards, the mixture, packing, the plan and the resumable loader."""
+"""Documents to token shards, the mixture, packing and the plan. `packing.loader` wants torch."""
 
 from packing.best_fit import best_fit, cut
 from packing.draws import Permutation
 from packing.encode import Fim, encode_documents, encode_shard
-from packing.loader import Loader
 from packing.mixture import MixtureError
 from packing.plan import Phase, PlanConfig, Validation, make_plan
 from packing.shards import DOCUMENTS_SCHEMA, Shard, write_shard
@@ -11,7 +10,6 @@ from packing.shards import DOCUMENTS_SCHEMA, Shard, write_shard
 __all__ = [
     "DOCUMENTS_SCHEMA",
     "Fim",
-    "Loader",
     "MixtureError",
     "Permutation",
     "Phase",

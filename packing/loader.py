@@ -1,8 +1,8 @@
 """The loader: from a plan and token shards to batches, from any place in the run.
 
-Its whole state is the number of sequences consumed. Position N of a phase is row P[N] of its plan,
-P being the keyed permutation of (seed, phase); the tokens come straight from the mapped shards.
-Nothing here depends on workers, ranks or batch size.
+Its whole state is the number of sequences consumed, phases counted through. Position N of a phase
+is row P[N] of its plan, P being the keyed permutation of (seed, phase); the tokens come straight
+from the mapped shards. Nothing here depends on workers, ranks or batch size.
 
 A batch is a dictionary of tensors: `input_ids`, `labels` int64 [b, L]; `document_ids` int32 [b, L],
 the number of the piece within its row, -1 in padding; `source_ids` int32 [b, L], the place in the
@@ -12,8 +12,10 @@ other: the label of an end-of-document token is the first token of the next docu
 """
 
 import json
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -48,53 +50,67 @@ class Rows:
 
 @dataclass(frozen=True)
 class Loader:
-    """Batches of one set of sequences, in the order of the plan."""
+    """Batches of sequences, in the order of the plan: one set after another, as one run."""
 
-    rows: Rows
+    sets: list[tuple[Rows, Permutation | None]]
+    ends: list[int]  # running total of the sets' sequences
     shards: list[Shard]
     sources_of_documents: list[np.ndarray]  # by shard: int32 [documents]
-    order: Permutation | None
+    sources: list[str]
     pad: int
 
     @classmethod
-    def open(cls, plan: Path, shards: Path, name: str, pad: int) -> "Loader":
-        """Open a set: `phase-0`, … in their shuffled order, `validation-DOMAIN` as it lies.
+    def open(cls, plan: Path, shards: Path, names: Sequence[str], pad: int) -> "Loader":
+        """Open sets of a plan: `phase-0`, … shuffled, `validation-DOMAIN` as it lies.
 
         plan: directory with plan.json; shards: directory of the token shards it names; pad: the id
-        that fills what is left of a row. Raises ValueError when the plan has no such set.
+        that fills what is left of a row. Raises ValueError when the plan has no such set, or when
+        their sequences differ in length.
         """
         content = json.loads((plan / "plan.json").read_text("utf-8"))
-        sets = {phase["name"]: phase for phase in content["phases"]}
-        sets |= {entry["name"]: entry for entry in content["validation"].values()}
-        if name not in sets:
-            raise ValueError(f"{plan / 'plan.json'}: no set {name!r}; there are {', '.join(sets)}")
+        entries = {phase["name"]: phase for phase in content["phases"]}
+        entries |= {entry["name"]: entry for entry in content["validation"].values()}
+        for name in names:
+            if name not in entries:
+                known = ", ".join(entries)
+                raise ValueError(f"{plan / 'plan.json'}: no set {name!r}; there are {known}")
+        if len({entries[name]["length"] for name in names}) > 1:
+            raise ValueError(f"{plan / 'plan.json'}: {', '.join(names)} differ in length")
         number = {source: i for i, source in enumerate(content["sources"])}
         sources = []
         for shard in content["shards"]:
             table = pq.read_table(shards / f"{shard}.documents.parquet", columns=["source"])
             sources.append(np.array([number[s] for s in table["source"].to_pylist()], np.int32))
-        entry = sets[name]
-        shuffled = name.startswith("phase-")
+        sets = []
+        for name in names:
+            count = entries[name]["sequences"]
+            shuffled = name.startswith("phase-")
+            order = Permutation(count, content["seed"], name) if shuffled else None
+            sets.append((Rows(plan, entries[name]), order))
         return cls(
-            rows=Rows(plan, entry),
+            sets=sets,
+            ends=list(accumulate(rows.count for rows, _ in sets)),
             shards=[Shard.open(shards / shard) for shard in content["shards"]],
             sources_of_documents=sources,
-            order=Permutation(entry["sequences"], content["seed"], name) if shuffled else None,
+            sources=content["sources"],
             pad=pad,
         )
 
     def __len__(self) -> int:
         """The number of sequences."""
-        return self.rows.count
+        return self.ends[-1]
 
     def pieces(self, position: int) -> list[dict]:
         """What stands at a position of the run: dictionaries of shard, document, start, length."""
-        return self.rows.pieces(self.order[position] if self.order else position)
+        k = bisect_right(self.ends, position)
+        rows, order = self.sets[k]
+        position -= self.ends[k] - rows.count
+        return rows.pieces(order[position] if order else position)
 
     def batch(self, first: int, size: int) -> dict[str, torch.Tensor]:
         """The batch of positions first … first + size - 1, cut off at the end."""
         positions = range(first, min(first + size, len(self)))
-        shape = (len(positions), self.rows.length)
+        shape = (len(positions), self.sets[0][0].length)
         ids = np.full(shape, self.pad, np.int64)
         documents = np.full(shape, -1, np.int32)
         sources = np.full(shape, -1, np.int32)

@@ -84,13 +84,16 @@ def read_documents(stems: Sequence[Path]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _is_held_out(documents: pa.Table, config: PlanConfig) -> np.ndarray:
-    """bool [documents]: whether a document is for validation."""
-    ids = documents["id"].to_pylist()
-    parents = documents["parents"].to_pylist()
+def held_out(
+    ids: Sequence[str], parents: Sequence[list[str] | None], seed: int, fraction: float
+) -> np.ndarray:
+    """Which documents are for validation: bool [documents].
+
+    A document made from others goes where its first parent goes.
+    """
     names = [p[0] if p else i for p, i in zip(parents, ids, strict=True)]
-    drawn = draw_many(config.seed, "validation", names)
-    return (drawn >> np.uint64(11)).astype(np.float64) / (1 << 53) < config.validation.fraction
+    drawn = draw_many(seed, "validation", names)
+    return (drawn >> np.uint64(11)).astype(np.float64) / (1 << 53) < fraction
 
 
 def _pack(documents: pa.Table, rows: np.ndarray, length: int, seed: int, name: str) -> pa.Table:
@@ -138,12 +141,12 @@ def _write(table: pa.Table, out: Path, name: str) -> list[str]:
     return names
 
 
-def _validation_rows(documents: pa.Table, held_out: np.ndarray, domain: str, config: PlanConfig):
+def _validation_rows(documents: pa.Table, kept: np.ndarray, domain: str, config: PlanConfig):
     """The held-out documents of a domain, in a drawn order, as many as fill its sequences."""
     domains = np.array(documents["domain"].to_pylist(), object)
     sources = np.array(documents["source"].to_pylist(), object)
     rows = np.flatnonzero(
-        held_out & (domains == domain) & ~np.isin(sources, list(config.validation.exclude_sources))
+        kept & (domains == domain) & ~np.isin(sources, list(config.validation.exclude_sources))
     )
     ids = documents["id"].take(pa.array(rows)).to_pylist()
     rows = rows[np.argsort(draw_many(config.seed, "validation-order", ids), kind="stable")]
@@ -162,13 +165,14 @@ def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
     """
     documents = read_documents(stems)
     tokens = documents["tokens"].to_numpy()
-    held_out = _is_held_out(documents, config)
     sources = documents["source"].to_pylist()
     domains = documents["domain"].to_pylist()
     ids = documents["id"].to_pylist()
+    parents = documents["parents"].to_pylist()
+    kept_out = held_out(ids, parents, config.seed, config.validation.fraction)
     groups: dict[tuple[str, str], list[int]] = {}
     for row, key in enumerate(zip(domains, sources, strict=True)):
-        if not held_out[row]:
+        if not kept_out[row]:
             groups.setdefault(key, []).append(row)
     longest = max(
         (span["length"] for spans in documents["atomic"].to_pylist() if spans for span in spans),
@@ -232,7 +236,7 @@ def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
         )
     validation = {}
     for domain in sorted({d for phase in config.phases for d in phase.mixture}):
-        rows = _validation_rows(documents, held_out, domain, config)
+        rows = _validation_rows(documents, kept_out, domain, config)
         name = f"validation-{domain}"
         table = _pack(documents, rows, config.phases[0].length, config.seed, name)
         table = table.slice(0, config.validation.sequences)

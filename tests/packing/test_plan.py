@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing import Loader, MixtureError, Phase, PlanConfig, Shard, Validation, make_plan
+from packing import MixtureError, Phase, PlanConfig, Shard, Validation, make_plan
+from packing.loader import Loader
 from packing.mixture import Pile, select
 from packing.shards import DOCUMENTS_SCHEMA, write_shard
 
@@ -70,7 +71,7 @@ def planned(tmp_path_factory):
 def documents_of(planned, name):
     """How many tokens of each document stand in a set of the plan."""
     directory, _, _ = planned
-    loader = Loader.open(directory / "plan", directory, name, pad=-7)
+    loader = Loader.open(directory / "plan", directory, [name], pad=-7)
     seen = Counter()
     for batch in loader.batches(16):
         seen.update(batch["input_ids"][batch["document_ids"] >= 0].tolist())
@@ -126,7 +127,7 @@ def test_excluded_sources_stay_out_of_validation(tmp_path):
     stems = write_corpus(tmp_path)
     config = PlanConfig(CONFIG.phases, 5, validation=Validation(0.1, 50, ("blog",)))
     make_plan(stems, tmp_path / "plan", config)
-    loader = Loader.open(tmp_path / "plan", tmp_path, "validation-web", pad=0)
+    loader = Loader.open(tmp_path / "plan", tmp_path, ["validation-web"], pad=0)
     sources = json.loads((tmp_path / "plan" / "plan.json").read_text())["sources"]
     seen = {sources[i] for b in loader.batches(8) for i in b["source_ids"].unique() if i >= 0}
     assert seen == {"wiki"}
@@ -145,7 +146,7 @@ def test_a_later_phase_leaves_the_earlier_bytes_alone(planned, tmp_path):
 def test_atomic_spans_are_never_cut(planned):
     directory, _, plan = planned
     tables = [pq.read_table(directory / f"{s}.documents.parquet") for s in plan["shards"]]
-    loader = Loader.open(directory / "plan", directory, "phase-0", pad=0)
+    loader = Loader.open(directory / "plan", directory, ["phase-0"], pad=0)
     checked = 0
     for i in range(len(loader)):
         for piece in loader.pieces(i):
@@ -167,7 +168,7 @@ def test_a_plan_shorter_than_an_atomic_span_is_refused_with_its_length(planned, 
 @given(consumed=st.integers(0, 400), size=st.integers(1, 9))
 def test_batches_from_any_place_are_what_an_unbroken_run_reads(planned, consumed, size):
     directory, _, _ = planned
-    loader = Loader.open(directory / "plan", directory, "phase-0", pad=0)
+    loader = Loader.open(directory / "plan", directory, ["phase-0"], pad=0)
     whole = loader.batch(0, len(loader))
     got = list(loader.batches(size, consumed))
     for key, values in whole.items():
@@ -177,7 +178,7 @@ def test_batches_from_any_place_are_what_an_unbroken_run_reads(planned, consumed
 
 def test_labels_are_the_next_tokens_and_padding_has_none(planned):
     directory, _, _ = planned
-    loader = Loader.open(directory / "plan", directory, "phase-0", pad=-7)
+    loader = Loader.open(directory / "plan", directory, ["phase-0"], pad=-7)
     for batch in loader.batches(50):
         ids, labels = batch["input_ids"], batch["labels"]
         assert ids.dtype == labels.dtype == batch["sequence_index"].dtype == torch.int64
@@ -231,3 +232,18 @@ def test_a_pass_ends_before_the_next_begins():
     first, second = source.take(30), source.take(40)
     assert len(set(first.tolist())) == 6
     assert sorted([*first.tolist(), *second.tolist()][:10]) == list(range(10))
+
+
+def test_phases_follow_each_other_as_one_run(planned, tmp_path):
+    directory, stems, _ = planned
+    phase = CONFIG.phases[0]
+    config = PlanConfig((phase, Phase(64, 3000, {"math": 1.0})), 5, validation=CONFIG.validation)
+    make_plan(stems, tmp_path, config)
+    parts = [Loader.open(tmp_path, directory, [f"phase-{k}"], pad=0) for k in (0, 1)]
+    run = Loader.open(tmp_path, directory, ["phase-0", "phase-1"], pad=0)
+    whole = torch.cat([batch["input_ids"] for batch in run.batches(7)])
+    assert torch.equal(whole, torch.cat([p.batch(0, len(p))["input_ids"] for p in parts]))
+    with pytest.raises(ValueError, match="differ in length"):
+        Loader.open(directory / "plan", directory, ["phase-0", "phase-1"], pad=0)
+    with pytest.raises(ValueError, match="no set 'phase-7'"):
+        Loader.open(tmp_path, directory, ["phase-7"], pad=0)

@@ -1,0 +1,292 @@
+"""The command line: `gristmill run RECIPE`, and each stage as a command of its own."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""From raw documents to a tokenizer, a published dataset and a trained model.
+
+    A [bold]recipe[/] (YAML) says everything about a run; [bold]quickstart[/] comes with the
+    package. [bold]gristmill run quickstart[/] does the whole line and goes on where it stopped;
+    each stage is also a command of its own.""",
+)
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a built-in one (quickstart, cluster).")
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option("--out", help="Folder of the run, instead of the recipe's `out` or runs/NAME."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes, instead of the recipe's.")
+]
+console = Console()
+errors = Console(stderr=True)
+
+WHAT = {
+    "sample": "Gather the embedded corpus from installed Python packages; nothing is downloaded.",
+    "curate": "Read documents, filter them, drop duplicates; keep what was rejected and why.",
+    "tokenizer": "Count words and learn a byte-level BPE vocabulary; export it for Hugging Face.",
+    "encode": "Turn documents into token shards, with fill-in-the-middle on code.",
+    "plan": "Mix domains by tokens and pack documents: decide every training sequence.",
+    "train": "Train the model on the plan; continues from the last checkpoint.",
+    "export": "Write the model as a Hugging Face checkpoint, its tokenizer beside it.",
+    "publish": "Write texts and tokens as a Hugging Face dataset directory.",
+    "report": "Draw the report, one HTML file.",
+}
+
+
+def _load(recipe: str, out: str | None, workers: int | None):
+    from pipelines.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    changes: dict = {}
+    if out is not None:
+        changes["out"] = out
+    if workers is not None:
+        changes["workers"] = workers
+    return loaded.model_copy(update=changes)
+
+
+def _run(recipe, names: list[str]) -> None:
+    """Run stages by name and print what was made."""
+    from pipelines.line import stages
+    from pipelines.runner import lock, make_progress, run_stage
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    line = [stage for stage in stages(recipe) if stage.name in names]
+    with lock(recipe.directory), make_progress(console) as progress:
+        manifests = [run_stage(recipe, stage, progress) for stage in line]
+    table = Table(title=f"{recipe.name}: what was made", title_justify="left")
+    for column in ("stage", "result", "where", "time"):
+        table.add_column(column, justify="right" if column == "time" else "left")
+    for manifest in manifests:
+        took = f"{manifest['seconds']:.0f} s" if manifest["fresh"] else "done before"
+        where = recipe.directory / manifest["stage"]
+        table.add_row(manifest["stage"], manifest["summary"], str(where), took)
+    console.print(table)
+    if "report" in names:
+        report = (recipe.directory / "report" / "report.html").resolve()
+        console.print(f"Report: {report}", soft_wrap=True)
+
+
+def _dry_run(recipe) -> None:
+    """Print the stages, their inputs with sizes, and what would happen to each."""
+    from pipelines.line import stages
+    from pipelines.runner import stage_key, state_of
+
+    table = Table(title=f"{recipe.name}: stages in {recipe.directory}", title_justify="left")
+    for column in ("stage", "inputs", "size", "would"):
+        table.add_column(column, justify="right" if column == "size" else "left")
+    certain = True
+    for stage in stages(recipe):
+        files = stage.inputs(recipe)
+        size = sum(path.stat().st_size for path in files)
+        inputs = [f"{len(files):,} files of {len(recipe.sources)} sources"] if files else []
+        for name in stage.after:
+            inputs.append(name)
+            folder = recipe.directory / name
+            size += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        would = "run"
+        if certain:
+            state = state_of(recipe, stage, stage_key(recipe, stage))
+            would = {
+                "done": "nothing: done",
+                "begun": "go on where it stopped",
+                "changed": "run again: recipe, inputs or outputs changed",
+                "new": "run",
+            }[state]
+            certain = state == "done"
+        table.add_row(stage.name, ", ".join(inputs) or "-", _size(size) if size else "-", would)
+    console.print(table)
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    out: OutOption = None,
+    workers: WorkersOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print stages, inputs and sizes; write nothing.")
+    ] = False,
+) -> None:
+    """Run all stages of a recipe that are not done yet.
+
+    Stop it whenever you like, even with SIGKILL: the same command goes on where it stopped, and
+    the result has the same bytes. A stage whose settings or inputs have changed is made anew, and
+    the old one put aside in `old/`.
+    """
+    from pipelines.line import NAMES
+
+    loaded = _load(recipe, out, workers)
+    if dry_run:
+        _dry_run(loaded)
+    else:
+        _run(loaded, list(NAMES))
+
+
+def _stage_command(name: str) -> None:
+    def command(
+        recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption = None
+    ) -> None:
+        loaded = _load(recipe, out, workers)
+        if name == "sample" and loaded.sample is None:
+            from pipelines.recipe import RecipeError
+
+            raise RecipeError(f"{recipe}: no section `sample:`; this recipe has its own sources")
+        _run(loaded, [name])
+
+    app.command(name, help=f"{WHAT[name]} The stages before it must be done.")(command)
+
+
+@app.command()
+def sample(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe with a `sample:` section.")
+    ] = "quickstart",
+    out: OutOption = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="Write the corpus into this folder, outside of any run."),
+    ] = None,
+) -> None:
+    """Gather the embedded corpus from installed Python packages; nothing is downloaded.
+
+    Parquet with text, source, licence and origin of every document: code, mathematics, English
+    prose and translations in many languages. Needs `pip install 'gristmill[sample]'`.
+    """
+    from pipelines.recipe import RecipeError
+
+    loaded = _load(recipe, out, None)
+    if loaded.sample is None:
+        raise RecipeError(f"{recipe}: no section `sample:`; this recipe has its own sources")
+    if to is None:
+        _run(loaded, ["sample"])
+        return
+    from curation.sample import build_sample
+    from pipelines.runner import Bar, make_progress
+
+    with make_progress(console) as progress:
+        bar = Bar(progress, progress.add_task("sample: gather", total=None, note=""))
+        made = build_sample(
+            to,
+            seed=loaded.seed,
+            target_bytes=loaded.sample.target_bytes,
+            progress=lambda part, done, total: bar.at(done, total, part),
+        )
+    console.print(f"{made['bytes'] / 1e6:.1f} MB of text in {to}")
+
+
+for _name in ("curate", "tokenizer", "encode", "plan", "train", "export", "publish", "report"):
+    _stage_command(_name)
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A run's folder, or a checkpoint that `gristmill export` wrote.")
+    ],
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 64,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the likeliest token; above 0 samples.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    speculative: Annotated[
+        bool,
+        typer.Option(
+            "--speculative/--plain",
+            help="Draft with the multi-token module, check with the model: same text, less work.",
+        ),
+    ] = False,
+    float64: Annotated[
+        bool, typer.Option("--float64", help="Compute in float64, where near-ties don't flip.")
+    ] = False,
+) -> None:
+    """Continue a prompt with a trained model."""
+    import torch
+
+    from model.export import import_checkpoint
+    from model.generate import generate as continue_prompt
+    from model.transformer import Transformer
+    from tok import Encoder
+
+    exported = checkpoint / "export" / "checkpoint"
+    folder = exported if exported.is_dir() else checkpoint
+    config, state = import_checkpoint(folder)
+    encoder = Encoder.load(folder)
+    model = Transformer(config)
+    model.load_state_dict(state)
+    if float64:
+        model = model.to(torch.float64)
+    out = continue_prompt(
+        model.eval(),
+        encoder.encode(prompt) or [encoder.special["bos"]],
+        max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        stop=(encoder.special["eos"],),
+        speculative=speculative,
+    )
+    known = [token for token in out.tokens if token < encoder.vocab_size]
+    console.print(prompt, style="bold", end="", highlight=False, markup=False)
+    console.print(encoder.decode(known), highlight=False, markup=False, soft_wrap=True)
+    note = f"{len(out.tokens)} tokens in {out.passes} passes"
+    if speculative:
+        note += f", {out.acceptance:.0%} of {out.proposed} drafted tokens accepted"
+    errors.print(note, style="dim", highlight=False)
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line, without a traceback.
+
+    Exit codes: 0 done (or stopped in good order), 1 a stage failed, 2 the recipe or the command is
+    wrong, 130 interrupted.
+    """
+    from pipelines.recipe import RecipeError
+    from pipelines.runner import StageError, StageInterrupted
+
+    try:
+        app()
+    except RecipeError as error:
+        errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except StageInterrupted as stopped:
+        errors.print(_plain(stopped), highlight=False, soft_wrap=True)
+        sys.exit(0)
+    except (StageError, ValueError, ArithmeticError, OSError) as error:
+        if os.environ.get("GRISTMILL_TRACEBACK"):
+            raise
+        errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted; run the same command again to go on")
+        sys.exit(130)
+
+
+def _plain(error: BaseException) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()) or type(error).__name__)
+
+
+if __name__ == "__main__":
+    main()

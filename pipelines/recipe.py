@@ -1,0 +1,313 @@
+"""The recipe: one YAML file that says everything about a run.
+
+Each section is the configuration of one stage. What is written is checked before anything runs: an
+unknown key, a wrong type, a path that is not there or shares that don't add up to one is a single
+line that names the file, the key and what was expected. A recipe without a section takes the
+defaults written here.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the file, the key and what was expected."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: no key but those declared, nothing changed after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SampleSection(Section):
+    """The corpus that `gristmill sample` gathers from installed packages; leave out to use none."""
+
+    target_bytes: Positive = 90_000_000
+
+
+class SourceSection(Section):
+    """One's own documents: a file or a folder."""
+
+    path: str
+    name: Annotated[str, Field(min_length=1)]
+    domain: Annotated[str, Field(min_length=1)]
+    format: Literal["parquet", "jsonl", "text", "datasets"] | None = None
+    language: str | None = None
+    license: str | None = None
+    text_field: str = "text"
+    max_document_bytes: Positive = 32 << 20
+
+
+class DedupSection(Section):
+    """MinHash: `bands` times `rows` hashes over n-grams of `ngram` words."""
+
+    ngram: Positive = 5
+    bands: Positive = 14
+    rows: Positive = 8
+    exact_only: bool = False
+
+
+class CurateSection(Section):
+    """Steps by name, in order, each with its settings; then deduplication (null for none)."""
+
+    steps: tuple[dict[str, dict[str, Any]], ...] = (
+        {"language": {}},
+        {"length": {}},
+        {"symbols": {}},
+        {"repetition": {}},
+    )
+    dedup: DedupSection | None = DedupSection()
+    split_bytes: Positive = 8 << 20
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _one_name_each(cls, value: Any) -> Any:
+        """Accept `- length` for `- length: {}`, and refuse two names in one step."""
+        if not isinstance(value, list | tuple):
+            return value
+        steps = [{step: {}} if isinstance(step, str) else step for step in value]
+        steps = [
+            {k: v or {} for k, v in step.items()} if isinstance(step, dict) else step
+            for step in steps
+        ]
+        for step in steps:
+            if isinstance(step, dict) and len(step) != 1:
+                raise ValueError(f"a step is one name with its settings, found {sorted(step)}")
+        return steps
+
+
+class TokenizerSection(Section):
+    """Byte-level BPE; `vocab_size` counts begin, end, padding, bytes and merges."""
+
+    scheme: str = "multilingual"
+    vocab_size: Annotated[int, Field(ge=259)] = 128_000
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    min_count: Positive = 2
+    max_token_bytes: Annotated[int, Field(ge=1)] = 64
+
+    @field_validator("scheme")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from tok.schemes import SCHEMES
+
+        if value not in SCHEMES:
+            raise ValueError(f"unknown scheme {value!r}, expected one of {', '.join(SCHEMES)}")
+        return value
+
+
+class FimSection(Section):
+    """Fill-in-the-middle: rate by domain, and the longest rewritten span in tokens."""
+
+    rate: dict[str, Fraction] = {"code": 0.1}
+    span_tokens: Annotated[int, Field(gt=4)] = 4096
+
+
+class EncodeSection(Section):
+    """Token shards: fill-in-the-middle, and whether documents begin with the begin token."""
+
+    fim: FimSection = FimSection()
+    bos: bool = False
+
+
+class PhaseSection(Section):
+    """A stretch of training: sequence length, budget in tokens, and domain → share."""
+
+    length: Annotated[int, Field(ge=8)] = 4096
+    tokens: Positive
+    mixture: dict[str, Share]
+
+    @field_validator("mixture")
+    @classmethod
+    def _adds_up(cls, value: dict[str, float]) -> dict[str, float]:
+        if abs(sum(value.values()) - 1) > 1e-6:
+            raise ValueError(f"shares must add up to 1, these add up to {sum(value.values()):g}")
+        return value
+
+
+class ValidationSection(Section):
+    """Held-out documents: their fraction, sequences used by domain, sources left out."""
+
+    fraction: Fraction = 0.01
+    sequences: Positive = 64
+    exclude_sources: tuple[str, ...] = ()
+
+
+class PlanSection(Section):
+    """Phases in order, epoch caps (a default, and by source), validation."""
+
+    phases: Annotated[tuple[PhaseSection, ...], Field(min_length=1)]
+    default_max_epochs: Annotated[float, Field(gt=0)] = 4.0
+    max_epochs: dict[str, Annotated[float, Field(gt=0)]] = {}
+    validation: ValidationSection = ValidationSection()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "PlanSection":
+        if len({phase.length for phase in self.phases}) > 1:
+            raise ValueError("all phases of a run have one length")
+        return self
+
+
+class TrainSection(Section):
+    """The model (a preset, and fields of it to change) and the optimisation."""
+
+    preset: str = "quickstart"
+    model: dict[str, Any] = {}
+    precision: Literal["fp32", "fp8"] = "fp32"
+    batch_size: Positive = 8
+    micro_batch_size: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 2.2e-4
+    min_lr_ratio: Fraction = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    decay_fraction: Fraction = 0.3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    mtp_weight: Annotated[float, Field(ge=0)] = 0.3
+    balance_alpha: Annotated[float, Field(ge=0)] = 1e-4
+    bias_update_speed: Annotated[float, Field(ge=0)] = 1e-3
+    checkpoint_every: Positive = 100
+    keep_checkpoints: Positive = 2
+    eval_every: Positive = 200
+    threads: Positive | None = None
+
+
+class PublishSection(Section):
+    """The Hugging Face dataset: its name, and the rows' size in a file."""
+
+    name: str = "gristmill-dataset"
+    shard_bytes: Positive = 500_000_000
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    out: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    workers: Positive = 2
+    executor: Literal["local"] = "local"
+    on_error: Literal["skip", "stop"] = "skip"
+    sample: SampleSection | None = None
+    sources: tuple[SourceSection, ...] = ()
+    curate: CurateSection = CurateSection()
+    tokenizer: TokenizerSection = TokenizerSection()
+    encode: EncodeSection = EncodeSection()
+    plan: PlanSection
+    train: TrainSection = TrainSection()
+    publish: PublishSection = PublishSection()
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's stages are written: `out`, or runs/NAME."""
+        return Path(self.out) if self.out else Path("runs") / self.name
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Recipe":
+        if self.sample is None and not self.sources:
+            raise ValueError("a recipe needs `sample:` or `sources:`, to have documents at all")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError("two sources have the same name")
+        length = self.plan.phases[0].length
+        rates = self.encode.fim.rate.values()
+        if any(rates) and self.encode.fim.span_tokens > length:
+            raise ValueError(
+                f"encode.fim.span_tokens {self.encode.fim.span_tokens} is longer than a sequence, "
+                f"expected at most plan.phases.0.length {length}"
+            )
+        return self
+
+
+def _first_error(error: ValidationError) -> str:
+    """One line for the first thing wrong: its key, what was expected, what was found."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "recipe"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_known_keys(first['loc'])}"
+    if first["type"] == "missing":
+        return f"{key}: missing; it has no default"
+    found = first["input"]
+    shown = repr(found) if isinstance(found, str | int | float | bool | type(None)) else None
+    return f"{key}: {message}" + (f", found {shown}" if shown else "")
+
+
+def _known_keys(location: tuple) -> str:
+    """Which keys the section of an unknown key has."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(
+            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None
+        )
+        if model is None:
+            return "it is not expected here"
+    return f"expected one of {', '.join(model.model_fields)}"
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with the project."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") and (RECIPES / f"{name}.yaml").is_file():
+        return RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise RecipeError(f"{name}: no such recipe file, and none of the built-in ones: {known}")
+    return path
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read and check a recipe, and that its sources and its steps exist.
+
+    Raises RecipeError with one line that names the file and the key.
+    """
+    path = find_recipe(name)
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise RecipeError(f"{path}{place}: not valid YAML: {problem}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: expected a mapping of sections, found {type(content).__name__}")
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first_error(error)}") from None
+    for i, source in enumerate(recipe.sources):
+        if not Path(source.path).exists():
+            raise RecipeError(f"{path}: sources.{i}.path: no such file or folder: {source.path}")
+    _check_parts(recipe, path)
+    return recipe
+
+
+def _check_parts(recipe: Recipe, path: Path) -> None:
+    """Build the curation steps and the model's configuration once, to hear what is wrong early."""
+    from pipelines.steps import build_steps
+
+    try:
+        build_steps(recipe.curate.steps)
+    except ValueError as error:
+        raise RecipeError(f"{path}: curate.steps: {error}") from None
+    from pipelines.shapes import model_config
+
+    try:
+        model_config(recipe.train, vocab_size=recipe.tokenizer.vocab_size)
+    except ValueError as error:
+        raise RecipeError(f"{path}: train: {error}") from None

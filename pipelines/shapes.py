@@ -1,0 +1,31 @@
+"""From the recipe's `train:` section to the model's configuration."""
+
+from dataclasses import asdict, fields
+
+from model.config import PRESETS, ModelConfig
+from pipelines.recipe import TrainSection
+
+VOCAB_MULTIPLE = 128  # of rows in embedding and head: whole tiles for the products
+
+
+def model_config(section: TrainSection, vocab_size: int) -> ModelConfig:
+    """The preset with the recipe's changes, for a tokenizer of `vocab_size` ids.
+
+    The vocabulary is rounded up to a multiple of 128. Raises ValueError naming the field.
+    """
+    if section.preset not in PRESETS:
+        raise ValueError(f"preset {section.preset!r} is unknown, expected one of {[*PRESETS]}")
+    known = {field.name for field in fields(ModelConfig)}
+    for name in section.model:
+        if name not in known or name == "vocab_size":
+            raise ValueError(
+                f"model.{name} is not a field of the model to set; expected one of "
+                f"{', '.join(sorted(known - {'vocab_size'}))}"
+            )
+    rounded = -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    try:
+        return ModelConfig(
+            **{**asdict(PRESETS[section.preset]), **section.model, "vocab_size": rounded}
+        )
+    except TypeError as error:
+        raise ValueError(f"model: a field has the wrong type ({error})") from None

@@ -1,0 +1,1 @@
+"""The stations of the line, one a file, each a `Stage`."""

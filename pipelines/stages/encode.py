@@ -1,0 +1,61 @@
+"""Encode the curated documents into token shards; fill-in-the-middle happens here."""
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from packing import Fim, encode_shard
+from pipelines.files import TEMPORARY
+from pipelines.recipe import Recipe
+from pipelines.runner import Context, Result, Stage
+from pipelines.stages.curate import read_batches
+from tok import Encoder
+
+_PARTS = (".bin", ".idx", ".documents.parquet")
+
+
+def encode_split(
+    number: int, job: dict, out: str, tokenizer: str, fim: dict, bos: bool, seed: int
+) -> dict:
+    """Encode one shard of documents into one shard of tokens."""
+    encoder = Encoder.load(Path(tokenizer))
+    stem = Path(out) / f".shard-{number:05d}{TEMPORARY}"
+    table = encode_shard(
+        read_batches(Path(job["path"])), stem, encoder, fim=Fim(**fim), bos=bos, seed=seed
+    )
+    for part in _PARTS:
+        stem.with_name(stem.name + part).replace(Path(out) / f"shard-{number:05d}{part}")
+    return {
+        "documents": len(table),
+        "tokens": pc.sum(table["tokens"]).as_py() or 0,
+        "rewritten": len(table) - table["atomic"].null_count,
+    }
+
+
+def _run(context: Context) -> Result:
+    recipe, directory = context.recipe, context.directory
+    jobs = [{"path": str(path)} for path in context.outputs("curate") if "documents" in path.parts]
+    jobs = context.splits(lambda: jobs)
+    records = context.map(
+        "encode", encode_split, jobs, str(directory), str(context.input("tokenizer")),
+        recipe.encode.fim.model_dump(), recipe.encode.bos, recipe.seed,
+    )  # fmt: skip
+    outputs: dict[Path, int | None] = {}
+    for number, record in enumerate(records):
+        for part in _PARTS:
+            outputs[directory / f"shard-{number:05d}{part}"] = record["documents"]
+    tokens = sum(record["tokens"] for record in records)
+    documents = sum(record["documents"] for record in records)
+    rewritten = sum(record["rewritten"] for record in records)
+    return Result(
+        outputs,
+        {"tokens": tokens, "documents": documents, "fim_documents": rewritten},
+        f"{tokens:,} tokens of {documents:,} documents, {rewritten:,} with a hole (FIM)",
+    )
+
+
+def _config(recipe: Recipe) -> dict:
+    return {"encode": recipe.encode.model_dump(), "seed": recipe.seed}
+
+
+STAGE = Stage("encode", 1, ("curate", "tokenizer"), _config, _run)

@@ -1,0 +1,63 @@
+"""Write the trained model as a Hugging Face checkpoint, its tokenizer beside it."""
+
+import shutil
+
+from pipelines.recipe import Recipe
+from pipelines.runner import Context, Result, Stage
+
+PROMPTS = ("def __init__(self, ", "The function returns ", "Problem: ")
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+
+def _run(context: Context) -> Result:
+    from safetensors.torch import load_file
+
+    from model.export import export_checkpoint, import_checkpoint
+    from model.generate import generate
+    from model.transformer import Transformer
+    from pipelines.shapes import model_config
+    from tok import Encoder
+
+    bar = context.bar("checkpoint", 2)
+    recipe = context.recipe
+    encoder = Encoder.load(context.input("tokenizer"))
+    config = model_config(recipe.train, encoder.vocab_size)
+    state = load_file(context.input("train") / "final" / "model.safetensors")
+    target = context.directory / "checkpoint"
+    export_checkpoint(config, state, target)
+    for name in _TOKENIZER:
+        shutil.copyfile(context.input("tokenizer") / name, target / name)
+    bar.at(1)
+
+    # What a reader of the report sees of the model, from the exported files themselves.
+    config, state = import_checkpoint(target)
+    model = Transformer(config)
+    model.load_state_dict(state)
+    samples = []
+    for prompt in PROMPTS:
+        out = generate(
+            model.eval(), encoder.encode(prompt), 40, stop=(encoder.special["eos"],),
+            speculative=config.num_nextn_predict_layers > 0,
+        )  # fmt: skip
+        text = encoder.decode([t for t in out.tokens if t < encoder.vocab_size])
+        samples.append({"prompt": prompt, "text": text, "acceptance": out.acceptance})
+    bar.at(2)
+    files = sorted(path for path in target.iterdir() if path.is_file())
+    size = sum(path.stat().st_size for path in files)
+    return Result(
+        dict.fromkeys(files),
+        {"samples": samples},
+        f"DeepseekV3ForCausalLM and tokenizer, {size / 1e6:.1f} MB",
+    )
+
+
+def _config(recipe: Recipe) -> dict:
+    return {"preset": recipe.train.preset, "model": recipe.train.model}
+
+
+STAGE = Stage("export", 1, ("tokenizer", "train"), _config, _run)

@@ -1,0 +1,46 @@
+"""Mix and pack: decide every training sequence."""
+
+from packing import Phase, PlanConfig, Validation, make_plan
+from pipelines.recipe import Recipe
+from pipelines.runner import Context, Result, Stage
+
+
+def plan_config(recipe: Recipe) -> PlanConfig:
+    """The recipe's plan, as `packing` takes it."""
+    section = recipe.plan
+    return PlanConfig(
+        phases=tuple(Phase(p.length, p.tokens, dict(p.mixture)) for p in section.phases),
+        seed=recipe.seed,
+        default_max_epochs=section.default_max_epochs,
+        max_epochs=dict(section.max_epochs),
+        validation=Validation(
+            section.validation.fraction,
+            section.validation.sequences,
+            section.validation.exclude_sources,
+        ),
+    )
+
+
+def _run(context: Context) -> Result:
+    bar = context.bar("mix and pack", 1)
+    stems = [p.with_suffix("") for p in context.outputs("encode", ".bin")]
+    plan = make_plan(stems, context.directory, plan_config(context.recipe))
+    bar.at(1)
+    sets = [*plan["phases"], *plan["validation"].values()]
+    outputs = {context.directory / "plan.json": None}
+    outputs |= {context.directory / name: None for entry in sets for name in entry["files"]}
+    sequences = sum(phase["sequences"] for phase in plan["phases"])
+    places = sum(phase["sequences"] * phase["length"] for phase in plan["phases"])
+    tokens = sum(phase["tokens"] for phase in plan["phases"])
+    return Result(
+        outputs,
+        {"plan": plan},
+        f"{sequences:,} sequences, {tokens:,} tokens, fill {tokens / max(places, 1):.2%}",
+    )
+
+
+def _config(recipe: Recipe) -> dict:
+    return {"plan": recipe.plan.model_dump(), "seed": recipe.seed}
+
+
+STAGE = Stage("plan", 1, ("encode",), _config, _run)
