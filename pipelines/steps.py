@@ -1,5 +1,6 @@
 """Curation steps by the names that recipes use."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,14 +30,22 @@ def build_steps(settings: Sequence[dict[str, dict[str, Any]]]) -> list[tuple[str
         ((name, fields),) = entry.items()
         if name not in STEPS:
             raise ValueError(f"unknown step {name!r}, expected one of {', '.join(STEPS)}")
+        _check_names(STEPS[name], fields, name)
         try:
             steps.append((name, TypeAdapter(STEPS[name]).validate_python(fields)))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join([name, *(str(part) for part in first["loc"])])
-            known = ", ".join(STEPS[name].__dataclass_fields__)
             message = first["msg"].removeprefix("Value error, ")
-            if first["type"] == "unexpected_keyword_argument":
-                message = f"unknown setting, expected one of {known}"
             raise ValueError(f"{key}: {message}") from None
     return steps
+
+
+def _check_names(step: type, settings: dict[str, Any], key: str) -> None:
+    """Refuse settings that a step, or a group of its settings, doesn't have."""
+    known = {field.name: field for field in dataclasses.fields(step)}
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(f"{key}.{name}: unknown setting, expected one of {', '.join(known)}")
+        if dataclasses.is_dataclass(known[name].type) and isinstance(value, dict):
+            _check_names(known[name].type, value, f"{key}.{name}")

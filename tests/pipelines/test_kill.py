@@ -1,0 +1,84 @@
+"""SIGKILL in any stage, then the same command again: the same bytes as a run never killed."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ATTEMPTS = 5  # a stage can be over in the moment between seeing it begin and killing it
+
+
+def begun(run, stage: str) -> bool:
+    """Whether a stage is in the midst of its work, as far as its folder shows."""
+    folder = run.out / stage
+    if stage in ("curate", "tokenizer", "encode"):
+        return any(folder.glob("done/*/*.json"))
+    if stage == "train":
+        return any(folder.glob("checkpoints/step-*"))
+    return (folder / "splits.json").exists()
+
+
+def kill_in(run, stage: str) -> None:
+    """Start the stage and kill all its processes while it works."""
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(run.out / stage, ignore_errors=True)
+        process = run.start("run", "tiny.yaml")
+        deadline = time.monotonic() + 200
+        while not begun(run, stage):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.0005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if not (run.out / stage / "manifest.json").exists():
+            return
+    pytest.fail(f"{stage} was over each time before it could be killed")
+
+
+@pytest.mark.parametrize(
+    "stage", ["curate", "tokenizer", "encode", "plan", "train", "export", "publish", "report"]
+)
+def test_a_killed_run_ends_in_the_same_bytes(finished, line, make_run, stage):
+    run = make_run("killed")
+    for before in line[: line.index(stage)]:
+        shutil.copytree(finished.out / before, run.out / before)
+    kill_in(run, stage)
+    left = {path.name for path in (run.out / stage).rglob("*.json")}
+    run(stage, "tiny.yaml")
+    assert left and run.bytes(stage) == finished.bytes(stage)
+    for path, checksum in run.bytes(stage).items():
+        assert (run.out / stage / path).is_file(), (path, checksum)
+    assert not list((run.out / stage).rglob("*.partial"))
+
+
+def test_sigterm_in_training_saves_and_exits_well_and_the_run_goes_on(finished, line, make_run):
+    run = make_run("stopped")
+    for before in line[: line.index("train")]:
+        shutil.copytree(finished.out / before, run.out / before)
+    process = run.start("train", "tiny.yaml")
+    while not begun(run, "train"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0 and "run the same command again" in err, err
+    run("train", "tiny.yaml")
+    assert run.bytes("train") == finished.bytes("train")
+
+
+def test_two_runs_at_once_on_one_folder_are_refused(finished, line, make_run):
+    run = make_run("twice")
+    for before in line[: line.index("train")]:
+        shutil.copytree(finished.out / before, run.out / before)
+    process = run.start("train", "tiny.yaml")
+    while not begun(run, "train"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    _, err = run("train", "tiny.yaml", code=1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert f"process {process.pid}" in err and "is working on this run" in err

@@ -1,0 +1,157 @@
+"""Recipes: what is wrong is one line that names the file, the key and what was expected."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.recipe import RECIPES, Recipe, RecipeError, load_recipe
+
+GOOD = {
+    "name": "r",
+    "sources": [{"path": "documents", "name": "mine", "domain": "web"}],
+    "plan": {"phases": [{"length": 64, "tokens": 1000, "mixture": {"web": 1.0}}]},
+    "encode": {"fim": {"rate": {}}},
+}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "documents").mkdir()
+
+    def write(**changes):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(GOOD | changes))
+        return path
+
+    return write
+
+
+def phases(**changes):
+    return {"phases": [GOOD["plan"]["phases"][0] | changes]}
+
+
+MISTAKES = {
+    "an unknown key": ({"tokeniser": {}}, "tokeniser: unknown key; expected one of name, "),
+    "an unknown key inside": (
+        {"tokenizer": {"size": 1}},
+        "tokenizer.size: unknown key; expected one of scheme, vocab_size",
+    ),
+    "an unknown key in a list": (
+        {"plan": phases(lenght=1)},
+        "plan.phases.0.lenght: unknown key; expected one of length, ",
+    ),
+    "a wrong type": ({"seed": "abc"}, "seed: Input should be a valid integer"),
+    "a wrong choice": ({"on_error": "ignore"}, "on_error: Input should be 'skip' or 'stop'"),
+    "a scheme that is not there": (
+        {"tokenizer": {"scheme": "gpt9"}},
+        "tokenizer.scheme: unknown scheme 'gpt9', expected one of deepseek-v3, multilingual",
+    ),
+    "a path that is not there": (
+        {"sources": [{"path": "nowhere", "name": "a", "domain": "web"}]},
+        "sources.0.path: no such file or folder: nowhere",
+    ),
+    "shares that don't add up": (
+        {"plan": phases(mixture={"web": 0.5, "code": 0.4})},
+        "plan.phases.0.mixture: shares must add up to 1, these add up to 0.9",
+    ),
+    "a share out of range": (
+        {"plan": phases(mixture={"web": 1.5})},
+        "plan.phases.0.mixture.web: Input should be less than or equal to 1, found 1.5",
+    ),
+    "nothing to read": ({"sources": []}, "needs `sample:` or `sources:`"),
+    "two sources of a name": ({"sources": GOOD["sources"] * 2}, "the same name"),
+    "no plan": ({"plan": None}, "plan: "),
+    "an unknown step": (
+        {"curate": {"steps": ["lenght"]}},
+        "curate.steps: unknown step 'lenght', expected one of language, length, ",
+    ),
+    "an unknown setting of a step": (
+        {"curate": {"steps": [{"length": {"minimum": 3}}]}},
+        "length.minimum: unknown setting, expected one of min_chars, max_chars",
+    ),
+    "an unknown setting in a group of a step": (
+        {"curate": {"steps": [{"repetition": {"prose": {"lines": 1}}}]}},
+        "repetition.prose.lines: unknown setting, expected one of duplicate_lines, ",
+    ),
+    "a setting of the wrong type": (
+        {"curate": {"steps": [{"length": {"min_chars": "many"}}]}},
+        "length.min_chars: Input should be a valid integer",
+    ),
+    "two steps in one": (
+        {"curate": {"steps": [{"length": {}, "language": {}}]}},
+        "a step is one name with its settings",
+    ),
+    "a hole longer than a sequence": (
+        {"encode": {"fim": {"rate": {"code": 0.1}, "span_tokens": 65}}},
+        "fim.span_tokens 65 is longer than a sequence, expected at most plan.phases.0.length 64",
+    ),
+    "an unknown preset": ({"train": {"preset": "huge"}}, "train: preset 'huge' is unknown"),
+    "a model that cannot be": (
+        {"train": {"model": {"num_experts_per_tok": 1000}}},
+        "num_experts_per_tok is 1000, expected at most",
+    ),
+    "a field the model has not": ({"train": {"model": {"layers": 3}}}, "model.layers is not"),
+    "an unusable name": ({"name": "../up"}, "name: "),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_the_file_the_key_and_what_was_expected(write, mistake):
+    changes, expected = MISTAKES[mistake]
+    path = write(**changes)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(path))
+    message = str(error.value)
+    assert message.startswith(f"{path}: ") and expected in message and "\n" not in message
+
+
+def test_the_command_line_says_it_in_one_line_exits_with_2_and_writes_nothing(write, tmp_path):
+    path = write(seed="abc")
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    for command in ("run", "curate"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", command, str(path)],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.count("\n") == 1 and f"{path}: seed: " in done.stderr
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"name: [", "line 1"),
+        (b"- a\n- b\n", "expected a mapping of sections, found list"),
+        (b"", "expected a mapping of sections, found NoneType"),
+        (b"name: \xff\xfe", "cannot be read"),
+        (b"!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(tmp_path, content, expected):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(path))
+    assert str(path) in str(error.value) and expected in str(error.value)
+
+
+def test_a_recipe_that_is_not_there_names_the_ones_that_are(tmp_path):
+    with pytest.raises(RecipeError, match="quickstart"):
+        load_recipe(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_that_come_with_the_project_are_valid(path):
+    recipe = Recipe.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    assert recipe.name == path.stem
+    assert Path(recipe.directory) == Path("runs") / path.stem
+
+
+def test_numbers_may_be_written_as_people_write_them(write):
+    recipe = load_recipe(str(write(train={"learning_rate": "1e-3"})))
+    assert recipe.train.learning_rate == 1e-3
