@@ -173,6 +173,21 @@ def _merge(context: Context) -> None:
     bar.at(1)
 
 
+def _warn(context: Context, problems: list[Problem]) -> None:
+    """Show one problem of each file, and one of each kind for whole files; the manifest has all."""
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        key = ("file", problem.file) if problem.where else ("kind", problem.what)
+        groups.setdefault(key, []).append(problem)
+    for k, ((kind, _), mine) in enumerate(groups.items()):
+        if k == 20:
+            context.warn(f"… and {len(groups) - k} more: {context.directory}/manifest.json")
+            break
+        others = "problems in this file" if kind == "file" else "such files"
+        more = f" (and {len(mine) - 1:,} more {others})" if len(mine) > 1 else ""
+        context.warn(f"{mine[0]}{more}")
+
+
 def _dedup(recipe: Recipe) -> dict | None:
     dedup = recipe.curate.dedup
     return dedup.model_dump() | {"seed": recipe.seed} if dedup else None
@@ -200,10 +215,7 @@ def _run(context: Context) -> Result:
         recipe.on_error,
     )  # fmt: skip
     problems = [Problem(**problem) for record in first for problem in record["problems"]]
-    for problem in problems[:20]:
-        context.warn(str(problem))
-    if len(problems) > 20:
-        context.warn(f"… and {len(problems) - 20} more: {directory / 'manifest.json'}")
+    _warn(context, problems)
     if _dedup(recipe):
         _merge(context)
     # A document's place among all that were signed tells it from another of the same id.
