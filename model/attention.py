@@ -1,0 +1,223 @@
+"""Multi-head latent attention (MLA), section 2.1.1 of the DeepSeek-V3 report.
+
+Keys and values of all heads are made from one small vector per token, the latent c^KV (equation 1),
+so generation has to remember only that vector and one rotary key shared by the heads: 512 + 64
+numbers a token in DeepSeek-V3 instead of 128 heads times 320. Position enters only through the
+decoupled part: each head's query carries rotary dimensions beside its plain ones (equations 6 to 9)
+and meets the shared rotary key (equation 3).
+
+There are two ways to compute the same thing. For a whole sequence, keys and values are made from
+the latents and attention runs as usual. For a few new tokens after many cached ones, the matrix
+that would make the keys is applied to the queries instead, and the one that would make the values
+to the result, so that attention reads the cached latents themselves (the absorption of the
+DeepSeek-V2 report, section 2.1.2).
+
+Legend: b sequences, l queries, t keys, h heads, c latent size, n plain and r rotary dimensions of a
+query, v dimensions of a value.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.linear import Linear
+from model.norm import RMSNorm
+
+# Queries a block: small enough to skip most of the masked half, large enough for fast products.
+BLOCK = 128
+
+
+@dataclass
+class LatentCache:
+    """What one layer remembers: `latent` [b, capacity, c + r], of which `length` tokens are filled.
+
+    The first c numbers are the normalised latent, the other r the rotary key, already turned.
+    """
+
+    latent: Tensor
+    length: int = 0
+
+    def append(self, new: Tensor) -> Tensor:
+        """Remember new: [b, l, c + r]; give everything remembered [b, t, c + r]."""
+        end = self.length + new.shape[1]
+        if end > self.latent.shape[1]:
+            raise ValueError(f"latent cache holds {self.latent.shape[1]} tokens, {end} are needed")
+        self.latent[:, self.length : end] = new
+        self.length = end
+        return self.latent[:, :end]
+
+    def crop(self, length: int) -> None:
+        """Forget everything after the first `length` tokens."""
+        self.length = min(self.length, length)
+
+
+def rotary_table(config: ModelConfig, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Unit complex numbers [stop - start, r / 2] that turn the rotary pairs of these positions.
+
+    With YaRN (section 4.3; Peng et al. 2023), pairs that turn fewer than beta_slow times over the
+    original length are slowed by the factor, those above beta_fast are kept, and those between are
+    mixed. The angles are computed in float32, as every implementation of this model does.
+    """
+    size = config.qk_rope_head_dim
+    pairs = torch.arange(0, size, 2, dtype=torch.float32)
+    frequencies = 1.0 / config.rope_theta ** (pairs / size)
+    magnitude = 1.0
+    if config.rope_scaling is not None:
+        yarn = config.rope_scaling
+        length = yarn["original_max_position_embeddings"]
+
+        def pair_that_turns(times: float) -> float:
+            return size * math.log(length / (times * 2 * math.pi)) / 2 / math.log(config.rope_theta)
+
+        low = max(math.floor(pair_that_turns(yarn.get("beta_fast", 32))), 0)
+        high = min(math.ceil(pair_that_turns(yarn.get("beta_slow", 1))), size - 1)
+        slowed = ((pairs / 2 - low) / max(high - low, 0.001)).clamp(0, 1)
+        frequencies = frequencies * (1 - slowed) + frequencies / yarn["factor"] * slowed
+        plain, overall = yarn.get("mscale"), yarn.get("mscale_all_dim")
+        if plain and overall:
+            magnitude = _mscale(yarn["factor"], plain) / _mscale(yarn["factor"], overall)
+        else:
+            magnitude = _mscale(yarn["factor"], 1.0)
+    angles = torch.outer(torch.arange(start, stop, dtype=torch.float32), frequencies)
+    table = torch.polar(torch.full_like(angles, magnitude), angles)
+    return table.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0
+
+
+def softmax_scale(config: ModelConfig) -> float:
+    """1 / sqrt(n + r) of equation 10, times YaRN's temperature if the configuration has one."""
+    scale = (config.qk_nope_head_dim + config.qk_rope_head_dim) ** -0.5
+    yarn = config.rope_scaling
+    if yarn is not None and yarn.get("mscale_all_dim"):
+        scale *= _mscale(yarn["factor"], yarn["mscale_all_dim"]) ** 2
+    return scale
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn neighbouring pairs (x0, x1), (x2, x3), … of x [..., r] by the table [..., r / 2]."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * table).flatten(-2)
+
+
+class Attention(nn.Module):
+    """MLA, with queries compressed as well (equations 6 to 9) when `q_lora_rank` is given."""
+
+    def __init__(self, config: ModelConfig, precision: str) -> None:
+        super().__init__()
+        size, heads = config.hidden_size, config.num_attention_heads
+        self.heads = heads
+        self.plain, self.rotary = config.qk_nope_head_dim, config.qk_rope_head_dim
+        self.latent, self.value = config.kv_lora_rank, config.v_head_dim
+        self.scale = softmax_scale(config)
+        query = heads * (self.plain + self.rotary)
+        self.compressed_query = config.q_lora_rank is not None
+        if config.q_lora_rank is None:
+            self.q_proj = Linear(size, query, precision)
+        else:
+            self.q_a_proj = Linear(size, config.q_lora_rank, precision)
+            self.q_a_layernorm = RMSNorm(config.q_lora_rank, config.rms_norm_eps)
+            self.q_b_proj = Linear(config.q_lora_rank, query, precision)
+        self.kv_a_proj_with_mqa = Linear(size, self.latent + self.rotary, precision)
+        self.kv_a_layernorm = RMSNorm(self.latent, config.rms_norm_eps)
+        self.kv_b_proj = Linear(self.latent, heads * (self.plain + self.value), precision)
+        self.o_proj = Linear(heads * self.value, size, precision)
+
+    def forward(self, x: Tensor, table: Tensor, cache: LatentCache | None = None) -> Tensor:
+        """x: [b, l, d] to [b, l, d]; `table` [l, r / 2] turns these positions.
+
+        With a cache, x continues the tokens remembered there and is remembered in turn.
+        """
+        if self.compressed_query:
+            q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        else:
+            q = self.q_proj(x)
+        q = q.unflatten(-1, (self.heads, -1))
+        q_plain, q_rotary = q.split([self.plain, self.rotary], -1)
+        q_rotary = rotate(q_rotary, table[:, None])
+        latent, k_rotary = self.kv_a_proj_with_mqa(x).split([self.latent, self.rotary], -1)
+        latent = self.kv_a_layernorm(latent)
+        k_rotary = rotate(k_rotary, table)
+        if cache is None or cache.length == 0:
+            if cache is not None:
+                cache.append(torch.cat([latent, k_rotary], -1))
+            out = self._attend(q_plain, q_rotary, latent, k_rotary)
+        else:
+            remembered = cache.append(torch.cat([latent, k_rotary], -1))
+            out = self._attend_to_latents(q_plain, q_rotary, remembered)
+        return self.o_proj(out.flatten(2))
+
+    def _attend(self, q_plain: Tensor, q_rotary: Tensor, latent: Tensor, k_rotary: Tensor):
+        """A whole sequence: equations 1 to 5, then 10. Gives [b, l, h, v]."""
+        kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))
+        k_plain, v = kv.split([self.plain, self.value], -1)
+        shared = k_rotary[:, :, None].expand(-1, -1, self.heads, -1)
+        q = torch.cat([q_plain, q_rotary], -1).transpose(1, 2)
+        k = torch.cat([k_plain, shared], -1).transpose(1, 2)
+        return causal_attention(q, k, v.transpose(1, 2), self.scale).transpose(1, 2)
+
+    def _attend_to_latents(self, q_plain: Tensor, q_rotary: Tensor, remembered: Tensor) -> Tensor:
+        """New tokens after cached ones, without making a key or a value. Gives [b, l, h, v]."""
+        key, value = self.kv_b_proj.weight.view(self.heads, -1, self.latent).split(
+            [self.plain, self.value], 1
+        )
+        q = torch.cat([torch.einsum("blhn,hnc->blhc", q_plain, key), q_rotary], -1)
+        scores = torch.einsum("blhc,btc->bhlt", q, remembered) * self.scale
+        new, known = scores.shape[2:]
+        future = torch.ones(new, known, dtype=torch.bool, device=q.device).triu_(known - new + 1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(-1)
+        mixed = torch.einsum("bhlt,btc->blhc", weights, remembered[..., : self.latent])
+        return torch.einsum("blhc,hvc->blhv", mixed, value)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """softmax(q k^T scale) v where token i sees tokens up to i. [b, h, l, ·] to [b, h, l, v].
+
+    On a CPU, torch's own kernel is slow backwards: 255 ms forward and backward on one core for 4
+    sequences of 512 tokens and 4 heads of 64, twice that when key and value sizes differ. These
+    blocked products take 56, and the same for any sizes.
+    """
+    return _CausalAttention.apply(q, k, v, scale)
+
+
+class _CausalAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        b, h, length, _ = q.shape
+        q, k, v = (x.reshape(b * h, length, -1) for x in (q, k, v))
+        out = v.new_empty(b, length, h, v.shape[-1])
+        blocks = []
+        for start in range(0, length, BLOCK):
+            stop = min(start + BLOCK, length)
+            scores = torch.bmm(q[:, start:stop], k[:, :stop].transpose(1, 2)).mul_(scale)
+            future = scores.new_ones(stop - start, stop - start, dtype=torch.bool).triu_(1)
+            scores[:, :, start:].masked_fill_(future, float("-inf"))
+            weights = scores.softmax(-1)
+            blocks.append(weights)
+            mixed = torch.bmm(weights, v[:, :stop]).view(b, h, stop - start, -1)
+            out[:, start:stop] = mixed.transpose(1, 2)
+        ctx.save_for_backward(q, k, v, *blocks)
+        ctx.scale, ctx.heads = scale, h
+        return out.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, *blocks = ctx.saved_tensors
+        length = q.shape[1]
+        grad = grad.reshape(v.shape)
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for weights, start in zip(blocks, range(0, length, BLOCK), strict=True):
+            stop = min(start + BLOCK, length)
+            g = grad[:, start:stop]
+            grad_v[:, :stop].baddbmm_(weights.transpose(1, 2), g)
+            grad_scores = torch.ops.aten._softmax_backward_data(
+                torch.bmm(g, v[:, :stop].transpose(1, 2)), weights, -1, q.dtype
+            ).mul_(ctx.scale)
+            torch.bmm(grad_scores, k[:, :stop], out=grad_q[:, start:stop])
+            grad_k[:, :stop].baddbmm_(grad_scores.transpose(1, 2), q[:, start:stop])
+        return *(x.unflatten(0, (-1, ctx.heads)) for x in (grad_q, grad_k, grad_v)), None

@@ -1,0 +1,164 @@
+"""The model: embedding, blocks, final norm, head, and the multi-token modules behind them.
+
+`Transformer.forward` gives hidden states and knows nothing of losses; `losses` adds the three of
+the DeepSeek-V3 report, each as a sum with its count beside it, never as a mean. So a batch can be
+cut in any number of pieces, on any number of machines, and the gradients add up to the same:
+whoever holds the whole batch divides by the counts of the whole batch.
+
+The names of the parameters are those of a Hugging Face checkpoint, except that a layer's experts
+are stacked in two tensors; `model/export.py` splits and joins them.
+
+Read `config`, `attention`, `moe` and `mtp` first; each is one section of the report.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import LatentCache, rotary_table
+from model.block import Block
+from model.config import ModelConfig
+from model.cross_entropy import IGNORED, linear_cross_entropy
+from model.linear import PRECISIONS, Linear
+from model.moe import Router, RouterStatistics
+from model.mtp import MultiTokenModule
+from model.norm import RMSNorm
+
+
+@dataclass
+class Losses:
+    """Sums over a micro-batch. `main` and `mtp[k - 1]` are cross-entropies in nats over
+    `main_tokens` and `mtp_tokens[k - 1]` labels; `balance` is summed over MoE layers and sequences;
+    `loads` are the tokens each expert received, one float64 [E] a MoE layer; `token_losses` [b, L]
+    are the main cross-entropies, detached, 0 where there is no label.
+    """
+
+    main: Tensor
+    main_tokens: int
+    mtp: list[Tensor]
+    mtp_tokens: list[int]
+    balance: Tensor
+    sequences: int
+    loads: list[Tensor]
+    token_losses: Tensor
+
+
+class Transformer(nn.Module):
+    """A DeepSeek-V3 for `config`; `precision` is that of its linear layers, fp32 or fp8."""
+
+    def __init__(self, config: ModelConfig, precision: str = "fp32") -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+        self.config = config
+        main, extra = config.num_hidden_layers, config.num_nextn_predict_layers
+        layers = [Block(config, i, precision) for i in range(main)]
+        layers += [MultiTokenModule(config, main + i, precision) for i in range(extra)]
+        self.model = nn.ModuleDict(
+            {
+                "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
+                "layers": nn.ModuleList(layers),
+                "norm": RMSNorm(config.hidden_size, config.rms_norm_eps),
+            }
+        )
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, "fp32")
+
+    @property
+    def mtp_modules(self) -> list[MultiTokenModule]:
+        """The multi-token modules, depth 1 first."""
+        return list(self.model["layers"][self.config.num_hidden_layers :])
+
+    @property
+    def routers(self) -> list[Router]:
+        """The routers of all MoE layers, in layer order, those of the multi-token modules last."""
+        return [layer.mlp.gate for layer in self.model["layers"] if layer.moe]
+
+    def rotary(self, start: int, stop: int) -> Tensor:
+        """The rotary table of these positions, in the precision of the weights."""
+        if stop > self.config.max_position_embeddings:
+            raise ValueError(
+                f"sequence of {stop} tokens is longer than max_position_embeddings, "
+                f"{self.config.max_position_embeddings}"
+            )
+        return rotary_table(self.config, start, stop, self.lm_head.weight.dtype)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        real: Tensor | None = None,
+        caches: list[LatentCache] | None = None,
+    ) -> tuple[Tensor, list[RouterStatistics]]:
+        """input_ids: [b, L] int64 to hidden states [b, L, d] after the final norm.
+
+        `real` (bool [b, L], False for padding) asks for the statistics of each router; `caches`,
+        one a main layer, hold the tokens that came before.
+        """
+        start = caches[0].length if caches else 0
+        table = self.rotary(start, start + input_ids.shape[1])
+        x = self.model["embed_tokens"](input_ids)
+        statistics = []
+        for i, block in enumerate(self.model["layers"][: self.config.num_hidden_layers]):
+            x, seen = block(x, table, real, caches[i] if caches else None)
+            statistics += [seen] if seen else []
+        return self.model["norm"](x), statistics
+
+    def logits(self, input_ids: Tensor) -> Tensor:
+        """Next-token logits [b, L, vocabulary] of input_ids [b, L]."""
+        return self.lm_head(self(input_ids)[0])
+
+    def losses(self, input_ids: Tensor, labels: Tensor, real: Tensor) -> Losses:
+        """The sums of a micro-batch. input_ids, labels: [b, L] int64; real: bool [b, L].
+
+        A label of -100 counts for nothing. Depth k has the labels k places to the left
+        (equation 24) and sees the L - k positions that have a token k later.
+        """
+        hidden, statistics = self(input_ids, real)
+        head = self.lm_head.weight
+        main, token_losses = linear_cross_entropy(hidden.flatten(0, 1), head, labels.flatten())
+        mtp, mtp_tokens = [], []
+        embedding = self.model["embed_tokens"]
+        for k, module in enumerate(self.mtp_modules, 1):
+            length = input_ids.shape[1] - k
+            both = real[:, :length] & real[:, k:]
+            ahead = embedding(input_ids[:, k:])
+            hidden, seen = module.predict(hidden[:, :length], ahead, self.rotary(0, length), both)
+            statistics += [seen] if seen else []
+            shifted = labels[:, k:]
+            mtp.append(linear_cross_entropy(hidden.flatten(0, 1), head, shifted.flatten())[0])
+            mtp_tokens.append(count_labels(shifted))
+        zero = main.new_zeros(())
+        return Losses(
+            main,
+            count_labels(labels),
+            mtp,
+            mtp_tokens,
+            sum((seen.balance for seen in statistics), zero),
+            input_ids.shape[0],
+            [seen.load for seen in statistics],
+            token_losses.view_as(labels),
+        )
+
+
+def count_labels(labels: Tensor) -> int:
+    """How many labels count for the loss."""
+    return int((labels != IGNORED).sum())
+
+
+@torch.no_grad()
+def initialize(model: Transformer, seed: int) -> None:
+    """Draw every matrix from N(0, initializer_range²); norms start at 1, router biases at 0.
+
+    A tensor's numbers depend on the seed and its own name alone, so that adding or moving a layer
+    leaves all others as they were.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.fill_(1.0)
+            continue
+        digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+        parameter.normal_(0.0, model.config.initializer_range, generator=generator)
+    for router in model.routers:
+        router.e_score_correction_bias.zero_()
