@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import torch
-
 YARN_KEYS = {
     "type",
     "rope_type",
@@ -169,6 +167,8 @@ class ModelConfig:
 
         Router biases are state of the balancing rule, not parameters, and are not counted.
         """
+        import torch
+
         from model.transformer import Transformer
 
         with torch.device("meta"):
@@ -241,20 +241,20 @@ def _require(holds: bool, name: str, found: object, expected: str) -> None:
 PRESETS = {
     "quickstart": ModelConfig(
         vocab_size=8192,
-        hidden_size=256,
-        intermediate_size=768,
-        moe_intermediate_size=128,
-        num_hidden_layers=4,
+        hidden_size=128,
+        intermediate_size=512,
+        moe_intermediate_size=208,
+        num_hidden_layers=3,
         num_attention_heads=4,
-        q_lora_rank=128,
+        q_lora_rank=None,
         kv_lora_rank=64,
         qk_nope_head_dim=32,
-        qk_rope_head_dim=32,
-        v_head_dim=64,
-        n_routed_experts=16,
+        qk_rope_head_dim=16,
+        v_head_dim=32,
+        n_routed_experts=32,
         num_experts_per_tok=2,
         max_position_embeddings=2048,
-        initializer_range=0.03,
+        initializer_range=0.04,
     ),
     "v3-671b": ModelConfig(
         vocab_size=129280,

@@ -12,16 +12,35 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from model.transformer import EMBEDDING, HEAD
+
 
 def make_optimizer(
-    model: nn.Module, betas: tuple[float, float], eps: float, weight_decay: float
+    model: nn.Module,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    embedding_scale: float = 1.0,
+    head_scale: float = 1.0,
 ) -> torch.optim.AdamW:
-    """AdamW over a model's parameters, decaying those of two dimensions and more."""
-    parameters = list(model.parameters())
+    """AdamW over a model's parameters, decaying those of two dimensions and more.
+
+    The embedding table and the head learn so many times faster (see `TrainConfig`); their decay per
+    step stays what it is for the others.
+    """
+    scales = {EMBEDDING: embedding_scale, HEAD: head_scale}
+    parameters = dict(model.named_parameters())
+    others = [p for name, p in parameters.items() if name not in scales]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameters[name]], "weight_decay": weight_decay / scale, "scale": scale}
+        for name, scale in scales.items()
+        if name in parameters
     ]
+    for own, decay in (
+        ([p for p in others if p.ndim > 1], weight_decay),
+        ([p for p in others if p.ndim <= 1], 0.0),
+    ):
+        groups.append({"params": own, "weight_decay": decay, "scale": 1.0})
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
 
 
@@ -38,9 +57,9 @@ def prepare_state(optimizer: torch.optim.AdamW) -> None:
 
 
 def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
-    """Use this rate for the next step."""
+    """Use this rate for the next step, times each group's own scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
 
 
 def learning_rate(

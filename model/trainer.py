@@ -59,6 +59,10 @@ class TrainConfig:
 
     `decay_fraction` of the steps, at the end, bring the learning rate down to `min_lr_ratio` of its
     peak. `eval_every` 0 evaluates only at the end; `checkpoint_every` 0 saves only at the end.
+    `embedding_scale` multiplies the embedding table's deviation at the start and its learning rate,
+    which for AdamW is the same as multiplying the embeddings in the forward pass: a row is only
+    updated when its token occurs, so in a short run a table at 1 hardly leaves where it began.
+    `head_scale` multiplies the head's learning rate.
     `threads` sets torch's threads, None leaves them. Raises ValueError, naming the field.
     """
 
@@ -69,6 +73,8 @@ class TrainConfig:
     min_lr_ratio: float = 0.1
     warmup_steps: int = 0
     decay_fraction: float = 0.3
+    embedding_scale: float = 1.0
+    head_scale: float = 1.0
     weight_decay: float = 0.1
     clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)
@@ -97,6 +103,8 @@ class TrainConfig:
             "min_lr_ratio": (0 <= self.min_lr_ratio <= 1, "between 0 and 1"),
             "warmup_steps": (0 <= self.warmup_steps <= self.steps, f"0 to {self.steps} steps"),
             "decay_fraction": (0 <= self.decay_fraction <= 1, "between 0 and 1"),
+            "embedding_scale": (self.embedding_scale > 0, "above 0"),
+            "head_scale": (self.head_scale > 0, "above 0"),
             "clip": (self.clip > 0, "above 0"),
             "precision": (self.precision in PRECISIONS, f"one of {PRECISIONS}"),
             "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
@@ -220,8 +228,15 @@ class _Run:
     def __init__(self, model_config: ModelConfig, config: TrainConfig) -> None:
         self.config = config
         self.model = Transformer(model_config, config.precision)
-        initialize(self.model, config.seed)
-        self.optimizer = make_optimizer(self.model, config.betas, config.eps, config.weight_decay)
+        initialize(self.model, config.seed, config.embedding_scale)
+        self.optimizer = make_optimizer(
+            self.model,
+            config.betas,
+            config.eps,
+            config.weight_decay,
+            config.embedding_scale,
+            config.head_scale,
+        )
         prepare_state(self.optimizer)
         self.step = self.sequences = self.tokens = self.updates = self.skipped = 0
         self.loss = math.nan

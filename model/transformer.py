@@ -26,6 +26,9 @@ from model.moe import Router, RouterStatistics
 from model.mtp import MultiTokenModule
 from model.norm import RMSNorm
 
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+
 
 @dataclass
 class Losses:
@@ -147,8 +150,10 @@ def count_labels(labels: Tensor) -> int:
 
 
 @torch.no_grad()
-def initialize(model: Transformer, seed: int) -> None:
+def initialize(model: Transformer, seed: int, embedding_scale: float = 1.0) -> None:
     """Draw every matrix from N(0, initializer_range²); norms start at 1, router biases at 0.
+
+    The embedding table is `embedding_scale` times larger (see `TrainConfig`).
 
     A tensor's numbers depend on the seed and its own name alone, so that adding or moving a layer
     leaves all others as they were.
@@ -159,6 +164,8 @@ def initialize(model: Transformer, seed: int) -> None:
             continue
         digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-        parameter.normal_(0.0, model.config.initializer_range, generator=generator)
+        scale = embedding_scale if name == EMBEDDING else 1.0
+        deviation = model.config.initializer_range * scale
+        parameter.normal_(0.0, deviation, generator=generator)
     for router in model.routers:
         router.e_score_correction_bias.zero_()

@@ -96,39 +96,40 @@ def held_out(
     return (drawn >> np.uint64(11)).astype(np.float64) / (1 << 53) < fraction
 
 
-def _pack(documents: pa.Table, rows: np.ndarray, length: int, seed: int, name: str) -> pa.Table:
-    """Cut and pack documents (rows of the table, repeated for epochs) into sequences."""
+Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # row of the table, start, length: int64 [n]
+
+
+def _pieces(documents: pa.Table, rows: np.ndarray, length: int) -> Pieces:
+    """Cut documents (rows of the table, repeated for epochs) into pieces that fit a sequence."""
     tokens = documents["tokens"].to_numpy()[rows]
-    first = documents["shard"].to_numpy()[rows]
-    second = documents["document"].to_numpy()[rows]
     atomic = documents["atomic"].take(pa.array(rows)).to_pylist()
-    piece_row, starts, lengths = [], [], []
-    for i, (n, spans) in enumerate(zip(tokens.tolist(), atomic, strict=True)):
-        if n <= length:
-            piece_row.append(i)
-            starts.append(0)
-            lengths.append(n)
-            continue
-        for start, size in cut(n, length, [(s["start"], s["length"]) for s in spans or ()]):
-            piece_row.append(i)
-            starts.append(start)
-            lengths.append(size)
-    piece_row, starts, lengths = (np.array(x, np.int64) for x in (piece_row, starts, lengths))
+    pieces = []
+    for row, n, spans in zip(rows.tolist(), tokens.tolist(), atomic, strict=True):
+        spans = [(span["start"], span["length"]) for span in spans or ()]
+        pieces += [(row, start, size) for start, size in cut(n, length, spans)]
+    row, start, size = np.array(pieces, np.int64).reshape(-1, 3).T
+    return row, start, size
+
+
+def _pack(documents: pa.Table, pieces: Pieces, length: int, seed: int, name: str) -> pa.Table:
+    """Pack pieces into sequences."""
+    rows, starts, lengths = pieces
     bins, count = best_fit(lengths, length)
     # Best fit lays the longest piece first; a drawn order keeps length and position apart.
     lead = np.array([draw_fraction(seed, "piece", name, i) for i in range(len(bins))])
     order = np.lexsort((lead, bins))
     offsets = np.searchsorted(bins[order], np.arange(count + 1)).astype(np.int32)
-    pieces = pa.StructArray.from_arrays(
+    rows = rows[order]
+    column = pa.StructArray.from_arrays(
         [
-            pa.array(first[piece_row[order]], pa.int32()),
-            pa.array(second[piece_row[order]], pa.int64()),
+            pa.array(documents["shard"].to_numpy()[rows], pa.int32()),
+            pa.array(documents["document"].to_numpy()[rows], pa.int64()),
             pa.array(starts[order], pa.int64()),
             pa.array(lengths[order], pa.int32()),
         ],
         fields=list(PIECE),
     )
-    return pa.table([pa.ListArray.from_arrays(pa.array(offsets), pieces)], schema=PLAN_SCHEMA)
+    return pa.table([pa.ListArray.from_arrays(pa.array(offsets), column)], schema=PLAN_SCHEMA)
 
 
 def _write(table: pa.Table, out: Path, name: str) -> list[str]:
@@ -141,18 +142,34 @@ def _write(table: pa.Table, out: Path, name: str) -> list[str]:
     return names
 
 
-def _validation_rows(documents: pa.Table, kept: np.ndarray, domain: str, config: PlanConfig):
-    """The held-out documents of a domain, in a drawn order, as many as fill its sequences."""
+def _validation_pieces(
+    documents: pa.Table, kept: np.ndarray, domain: str, config: PlanConfig
+) -> Pieces:
+    """One drawn piece of each held-out document of a domain, as many as fill its sequences.
+
+    One piece and not all: a few long documents would otherwise be the whole of a small set.
+    """
+    length = config.phases[0].length
     domains = np.array(documents["domain"].to_pylist(), object)
     sources = np.array(documents["source"].to_pylist(), object)
     rows = np.flatnonzero(
         kept & (domains == domain) & ~np.isin(sources, list(config.validation.exclude_sources))
     )
     ids = documents["id"].take(pa.array(rows)).to_pylist()
-    rows = rows[np.argsort(draw_many(config.seed, "validation-order", ids), kind="stable")]
-    budget = config.validation.sequences * config.phases[0].length
-    before = np.cumsum(documents["tokens"].to_numpy()[rows]) - documents["tokens"].to_numpy()[rows]
-    return rows[before < budget]
+    draws = draw_many(config.seed, "validation-order", ids)
+    row, start, size = _pieces(documents, rows[np.argsort(draws, kind="stable")], length)
+    ids = documents["id"].take(pa.array(row)).to_pylist()
+    names = [f"{i} {s}" for i, s in zip(ids, start.tolist(), strict=True)]
+    best: dict[int, tuple[int, int]] = {}  # row: (piece, its draw)
+    for k, (r, drawn) in enumerate(
+        zip(row.tolist(), draw_many(config.seed, "validation-piece", names).tolist(), strict=True)
+    ):
+        if r not in best or drawn < best[r][1]:
+            best[r] = (k, drawn)
+    chosen = np.array([k for k, _ in best.values()], np.int64)
+    before = np.cumsum(size[chosen]) - size[chosen]
+    chosen = chosen[before < config.validation.sequences * length]
+    return row[chosen], start[chosen], size[chosen]
 
 
 def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
@@ -209,7 +226,8 @@ def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
             )
         chosen = select(piles, phase.tokens, phase.mixture, name)
         rows = np.concatenate(list(chosen.values()))
-        table = _pack(documents, rows, phase.length, config.seed, name)
+        pieces = _pieces(documents, rows, phase.length)
+        table = _pack(documents, pieces, phase.length, config.seed, name)
         planned = {domain: int(tokens[rows].sum()) for domain, rows in chosen.items()}
         phases.append(
             {
@@ -236,9 +254,9 @@ def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
         )
     validation = {}
     for domain in sorted({d for phase in config.phases for d in phase.mixture}):
-        rows = _validation_rows(documents, kept_out, domain, config)
+        pieces = _validation_pieces(documents, kept_out, domain, config)
         name = f"validation-{domain}"
-        table = _pack(documents, rows, config.phases[0].length, config.seed, name)
+        table = _pack(documents, pieces, config.phases[0].length, config.seed, name)
         table = table.slice(0, config.validation.sequences)
         validation[domain] = {
             "name": name,

@@ -75,9 +75,24 @@ def _run(recipe, names: list[str]) -> None:
         where = recipe.directory / manifest["stage"]
         table.add_row(manifest["stage"], manifest["summary"], str(where), took)
     console.print(table)
+    trained = next((m for m in manifests if m["stage"] == "train"), None)
+    if trained is not None:
+        _print_validation(trained["metrics"]["validation"])
     if "report" in names:
         report = (recipe.directory / "report" / "report.html").resolve()
         console.print(f"Report: {report}", soft_wrap=True)
+
+
+def _print_validation(validation: dict) -> None:
+    """Print the loss on held-out documents beside the entropy of their tokens."""
+    table = Table(title="held-out documents, nats per token", title_justify="left")
+    for column in ("domain", "tokens", "loss", "unigram entropy", "loss / entropy"):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    for domain, entry in validation.items():
+        ratio = f"{entry['ratio']:.1%}" if entry["ratio"] is not None else "-"
+        numbers = (f"{entry['loss']:.3f}", f"{entry['unigram_entropy']:.3f}", ratio)
+        table.add_row(domain, f"{entry['tokens']:,}", *numbers)
+    console.print(table)
 
 
 def _dry_run(recipe) -> None:

@@ -170,6 +170,8 @@ class TrainSection(Section):
     min_lr_ratio: Fraction = 0.1
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     decay_fraction: Fraction = 0.3
+    embedding_scale: Annotated[float, Field(gt=0)] = 1.0
+    head_scale: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 1.0
     mtp_weight: Annotated[float, Field(ge=0)] = 0.3

@@ -26,7 +26,7 @@ from .packages import Package, find_package, keyed_order
 # The weight is the package's share of the domain, in MB at the default size.
 SOURCES = ((2.5, "django"), (5.4, "plone.app.locales"), (12.2, "gramps"))
 
-PART_BYTES = 16_000
+PART_BYTES = 3_000
 
 _MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}
 

@@ -50,7 +50,10 @@ def _run(context: Context) -> Result:
         seed=recipe.seed,
         threads=section.threads,
         micro_batch_size=micro,
-        **section.model_dump(exclude={"preset", "model", "micro_batch_size", "threads"}),
+        warmup_steps=min(section.warmup_steps, steps),
+        **section.model_dump(
+            exclude={"preset", "model", "micro_batch_size", "warmup_steps", "threads"}
+        ),
     )
     bar = context.bar("steps", steps)
     shown = {"loss": math.nan, "speed": 0.0}

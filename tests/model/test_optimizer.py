@@ -11,6 +11,7 @@ from model.optimizer import (
     prepare_state,
     set_learning_rate,
 )
+from model.transformer import Transformer, initialize
 
 
 def test_the_schedule_rises_stays_and_falls_to_its_fraction():
@@ -63,3 +64,26 @@ def test_a_gradient_that_is_not_finite_is_reported_and_left():
     parameter.grad = torch.tensor([math.inf, 1.0])
     assert not math.isfinite(clip_gradients([parameter], 1.0).item())
     assert parameter.grad[1] == 1.0
+
+
+def test_a_larger_embedding_table_is_embeddings_multiplied_in_the_forward_pass(small, tokens):
+    config = small()
+    scaled, twin = (Transformer(config).double() for _ in range(2))
+    initialize(scaled, 0, embedding_scale=8.0)
+    initialize(twin, 0)
+    twin.model["embed_tokens"].register_forward_hook(lambda module, inputs, output: 8 * output)
+    ids = tokens(2, 24)
+    losses = []
+    for model, scale in ((scaled, 8.0), (twin, 1.0)):
+        optimizer = make_optimizer(model, (0.9, 0.95), 1e-12, 0.1, scale)
+        prepare_state(optimizer)
+        losses.append([])
+        for _ in range(4):
+            loss = model.losses(ids, ids.roll(-1, 1), torch.ones_like(ids, dtype=torch.bool))
+            (loss.main + loss.mtp[0]).backward()
+            losses[-1].append(loss.main.item())
+            set_learning_rate(optimizer, 1e-2)
+            optimizer.step()
+            optimizer.zero_grad()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0][-1] < losses[0][0]

@@ -107,6 +107,15 @@ def test_validation_shares_no_document_with_training(planned):
         assert held_out and not held_out & training
 
 
+def test_validation_takes_one_piece_of_each_document(planned):
+    directory, _, _ = planned
+    for domain in ("web", "code", "math"):
+        loader = Loader.open(directory / "plan", directory, [f"validation-{domain}"], pad=0)
+        pieces = [piece for i in range(len(loader)) for piece in loader.pieces(i)]
+        names = {(piece["shard"], piece["document"]) for piece in pieces}
+        assert len(names) == len(pieces) > 3
+
+
 def test_documents_made_from_one_are_held_out_together(tmp_path):
     (stem,) = write_corpus(tmp_path, shards=1)
     path = tmp_path / "shard-00000.documents.parquet"
