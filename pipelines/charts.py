@@ -5,6 +5,8 @@ from collections import defaultdict
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from pipelines.files import fingerprint
+
 COLOURS = ["#3a6ea5", "#d98032", "#4f9d69", "#b5485d", "#8067b7", "#8c6d5a", "#c774b2", "#7f8c8d"]
 MOST_LANGUAGES = 60
 
@@ -19,7 +21,10 @@ def _html(figure: go.Figure, height: int = 380) -> str:
         height=height, template="plotly_white", colorway=COLOURS, margin={"t": 40, "b": 40},
         legend={"orientation": "h", "y": 1.12},
     )  # fmt: skip
-    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+    # Plotly would draw a random name for the element; the same picture has the same bytes here.
+    name = f"picture-{fingerprint(figure.to_json())}"
+    config = {"displaylogo": False}
+    return figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
 
 
 def dropped(tally: list[dict]) -> str:
