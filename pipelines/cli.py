@@ -65,8 +65,12 @@ def _run(recipe, names: list[str]) -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     line = [stage for stage in stages(recipe) if stage.name in names]
+    manifests: list[dict] = []
     with lock(recipe.directory), make_progress(console) as progress:
-        manifests = [run_stage(recipe, stage, progress) for stage in line]
+        for stage in line:
+            manifests.append(run_stage(recipe, stage, progress))
+            if not console.is_terminal:  # no bars there: say at least what is done
+                console.print(f"{stage.name}: {manifests[-1]['summary']}", soft_wrap=True)
     table = Table(title=f"{recipe.name}: what was made", title_justify="left")
     for column in ("stage", "result", "where", "time"):
         table.add_column(column, justify="right" if column == "time" else "left")

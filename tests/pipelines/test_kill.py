@@ -19,6 +19,8 @@ def begun(run, stage: str) -> bool:
         return any(folder.glob("done/*/*.json"))
     if stage == "train":
         return any(folder.glob("checkpoints/step-*"))
+    if stage == "sample":
+        return any(folder.glob("*.parquet"))
     return (folder / "splits.json").exists()
 
 
@@ -53,6 +55,19 @@ def test_a_killed_run_ends_in_the_same_bytes(finished, line, make_run, stage):
     for path, checksum in run.bytes(stage).items():
         assert (run.out / stage / path).is_file(), (path, checksum)
     assert not list((run.out / stage).rglob("*.partial"))
+
+
+def test_a_killed_sample_ends_in_the_same_bytes(make_run):
+    pytest.importorskip("plone.app.locales", reason="needs the extra `sample`")
+    results = []
+    for name in ("whole", "killed"):
+        run = make_run(name)
+        run.write(sample={"target_bytes": 2_000_000})
+        if name == "killed":
+            kill_in(run, "sample")
+        run("sample", "tiny.yaml")
+        results.append(run.bytes("sample"))
+    assert results[0] == results[1] and len(results[0]) >= 5
 
 
 def test_sigterm_in_training_saves_and_exits_well_and_the_run_goes_on(finished, line, make_run):
