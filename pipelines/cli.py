@@ -109,7 +109,7 @@ def _dry_run(recipe) -> None:
         table.add_column(column, justify="right" if column == "size" else "left")
     certain = True
     for stage in stages(recipe):
-        files = stage.inputs(recipe)
+        files = list(stage.inputs(recipe).values())
         size = sum(path.stat().st_size for path in files)
         inputs = [f"{len(files):,} files of {len(recipe.sources)} sources"] if files else []
         for name in stage.after:

@@ -43,8 +43,9 @@ class Stage:
     """A station of the line.
 
     config: the part of the recipe that affects its bytes, JSON-able. inputs: files it reads besides
-    the stages in `after`. run: does the work in `Context.directory`, returns the outputs, in order.
-    version: raised whenever the same inputs and settings give other bytes.
+    the stages in `after`, by a name that stays the same wherever they lie. run: does the work in
+    `Context.directory`, returns the outputs, in order. version: raised whenever the same inputs and
+    settings give other bytes.
     """
 
     name: str
@@ -52,8 +53,7 @@ class Stage:
     after: tuple[str, ...]
     config: Callable[[Recipe], Any]
     run: Callable[["Context"], "Result"]
-    inputs: Callable[[Recipe], list[Path]] = lambda recipe: []
-    wanted: Callable[[Recipe], bool] = lambda recipe: True
+    inputs: Callable[[Recipe], dict[str, Path]] = lambda recipe: {}
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,9 @@ class Context:
         return [self.input(name) / path for path in paths if path.endswith(suffix)]
 
     def splits(self, make: Callable[[], list[dict]]) -> list[dict]:
-        """The stage's splits: made from the inputs once, the same ever after."""
-        content = read_json(self.directory / "splits.json")
-        if content["splits"] is None:
-            content["splits"] = make()
-            write_json(self.directory / "splits.json", content)
+        """The stage's splits, made from the inputs alone, so that they are the same each time."""
+        content = read_json(self.directory / "splits.json") | {"splits": make()}
+        write_json(self.directory / "splits.json", content)
         return content["splits"]
 
     def bar(self, what: str, total: float | None = None) -> "Bar":
@@ -161,11 +159,14 @@ def versions() -> dict[str, str]:
 
 
 def input_checksums(recipe: Recipe, stage: Stage) -> dict[str, str]:
-    """Checksums of the files a stage reads from outside, remembered by size and time of change."""
+    """Checksums of the files a stage reads from outside, by the names that it gives them.
+
+    They are remembered by size and time of change, so that a file is read for it once.
+    """
     memory_path = recipe.directory / "checksums.json"
     memory = read_json(memory_path) or {}
     result = {}
-    for path in stage.inputs(recipe):
+    for name, path in stage.inputs(recipe).items():
         status = path.stat()
         known = memory.get(str(path))
         if known is None or known[:2] != [status.st_size, status.st_mtime_ns]:
@@ -175,7 +176,7 @@ def input_checksums(recipe: Recipe, stage: Stage) -> dict[str, str]:
                 # The stage will meet the file again and say what to do about it.
                 known = [status.st_size, status.st_mtime_ns, f"unreadable: {error.strerror}"]
             memory[str(path)] = known
-        result[str(path)] = known[2]
+        result[name] = known[2]
     if result and recipe.directory.is_dir():
         write_json(memory_path, memory)
     return result

@@ -173,6 +173,12 @@ def _merge(context: Context) -> None:
     bar.at(1)
 
 
+def curated_shards(context: Context) -> list[Path]:
+    """The shards of curated documents, in order, for the stages that come after."""
+    outputs = context.outputs("curate", ".parquet")
+    return [path for path in outputs if path.parent.name == "documents"]
+
+
 def _warn(context: Context, problems: list[Problem]) -> None:
     """Show one problem of each file, and one of each kind for whole files; the manifest has all."""
     groups: dict[tuple[str, str], list[Problem]] = {}
@@ -266,18 +272,21 @@ def _add_up(rows: list[dict]) -> list[dict]:
     return [total[key] for key in sorted(total)]
 
 
-def _files(recipe: Recipe) -> list[Path]:
-    """Every file of the recipe's own sources."""
-    files = []
+def _files(recipe: Recipe) -> dict[str, Path]:
+    """Every file of the recipe's own sources, by source and path inside it."""
+    files = {}
     for source in recipe.sources:
-        path = Path(source.path)
-        files += [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        root = Path(source.path)
+        for path in [root] if root.is_file() else sorted(root.rglob("*")):
+            if path.is_file():
+                base = root.parent if root.is_file() else root
+                files[f"{source.name}/{path.relative_to(base)}"] = path
     return files
 
 
 def _config(recipe: Recipe) -> dict:
     return {
-        "sources": [source.model_dump() for source in recipe.sources],
+        "sources": [source.model_dump(exclude={"path"}) for source in recipe.sources],
         "curate": recipe.curate.model_dump(),
         "seed": recipe.seed,
         "on_error": recipe.on_error,

@@ -8,7 +8,7 @@ from packing import Fim, encode_shard
 from pipelines.files import TEMPORARY
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
-from pipelines.stages.curate import read_batches
+from pipelines.stages.curate import curated_shards, read_batches
 from tok import Encoder
 
 _PARTS = (".bin", ".idx", ".documents.parquet")
@@ -34,8 +34,7 @@ def encode_split(
 
 def _run(context: Context) -> Result:
     recipe, directory = context.recipe, context.directory
-    jobs = [{"path": str(path)} for path in context.outputs("curate") if "documents" in path.parts]
-    jobs = context.splits(lambda: jobs)
+    jobs = context.splits(lambda: [{"path": str(path)} for path in curated_shards(context)])
     records = context.map(
         "encode", encode_split, jobs, str(directory), str(context.input("tokenizer")),
         recipe.encode.fim.model_dump(), recipe.encode.bos, recipe.seed,

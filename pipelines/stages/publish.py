@@ -24,6 +24,7 @@ from packing.plan import held_out
 from pipelines.files import atomic
 from pipelines.recipe import Recipe
 from pipelines.runner import Bar, Context, Result, Stage
+from pipelines.stages.curate import curated_shards
 
 TEXT_COLUMNS = ["id", "text", "source", "domain", "language", "uri", "license"]
 TOKENIZED_SCHEMA = pa.schema(
@@ -207,7 +208,7 @@ def _card(context: Context, files: dict[str, dict[Path, int]], licences: list[st
 
 def _run(context: Context) -> Result:
     directory = context.directory / "dataset"
-    texts = [path for path in context.outputs("curate") if "documents" in path.parts]
+    texts = curated_shards(context)
     stems = [path.with_suffix("") for path in context.outputs("encode", ".bin")]
     licences = set()
     for path in texts:

@@ -8,6 +8,7 @@ from packing.draws import draw_fraction
 from pipelines.files import atomic
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
+from pipelines.stages.curate import curated_shards
 from tok import count_words, export_tokenizer, read_counts, train_tokenizer, weigh
 
 
@@ -28,8 +29,7 @@ def count_split(number: int, job: dict, out: str, scheme: str, sample: float, se
 def _run(context: Context) -> Result:
     recipe, directory = context.recipe, context.directory
     section = recipe.tokenizer
-    jobs = [{"path": str(path)} for path in context.outputs("curate") if "documents" in path.parts]
-    jobs = context.splits(lambda: jobs)
+    jobs = context.splits(lambda: [{"path": str(path)} for path in curated_shards(context)])
     records = context.map(
         "count", count_split, jobs, str(directory), section.scheme, section.sample, recipe.seed
     )

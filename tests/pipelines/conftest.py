@@ -123,7 +123,8 @@ def make_run(tmp_path):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Run:
     """A run that was never disturbed."""
-    run = Run(tmp_path_factory.mktemp("finished"))
+    # A folder of this name must not be taken for the stage's own.
+    run = Run(tmp_path_factory.mktemp("finished") / "documents")
     run("run", "tiny.yaml")
     return run
 
