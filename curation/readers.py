@@ -191,8 +191,18 @@ def _files(root: Path, source: Source) -> list[tuple[str, str]]:
                 wanted.append(((here / name).relative_to(root).as_posix(), form))
     wanted.sort(key=lambda item: os.fsencode(item[0]))
     tables = [(name, form) for name, form in wanted if form != "text"]
+    if source.format is not None or not tables or len(tables) == len(wanted):
+        return wanted
+    if source.domain == "code":  # a project with tables among its files, as fixtures are
+        return [(name, form) for name, form in wanted if form == "text"]
     # Beside tables, a README is about the data and is not data.
-    return tables if tables and source.format is None else wanted
+    return [(name, form) for name, form in wanted if form != "text" or not _is_about(name)]
+
+
+def _is_about(name: str) -> bool:
+    """Whether a text file describes the files beside it, going by its name."""
+    stem = name.rpartition("/")[2].partition(".")[0].lower()
+    return stem in ("readme", "license", "licence", "notice", "changelog", "citation")
 
 
 def _dataset_files(root: Path) -> list[tuple[str, str]]:

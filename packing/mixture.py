@@ -98,12 +98,13 @@ def _shares(piles: list[Pile], want: int) -> list[int]:
 
 
 def select(
-    piles: list[Pile], tokens: int, shares: Mapping[str, float], phase: str
+    piles: list[Pile], tokens: int, shares: Mapping[str, float], phase: str, slack: int = 0
 ) -> dict[str, np.ndarray]:
     """Choose the documents of a phase: rows by domain.
 
     tokens: the phase's budget. shares: domain → share, summing to 1. Raises MixtureError when a
-    domain has too little under its epoch caps.
+    domain has too little under its epoch caps, or comes to less than its share by more than a
+    hundredth and more than `slack` tokens.
     """
     chosen = {}
     for domain, share in shares.items():
@@ -130,15 +131,20 @@ def select(
         rows = []
         got = 0
         for pile, part in zip(mine, _shares(mine, want), strict=True):
-            # What the piles before could not use for want of a short document passes on.
-            goal = part
             before = pile.taken
-            rows.append(pile.take(goal))
+            rows.append(pile.take(part))
             got += pile.taken - before
+        # What some could not use for want of a short document, others may have.
         for pile in sorted(mine, key=lambda pile: -pile.available):
             if got < want and pile.available:
                 before = pile.taken
                 rows.append(pile.take(min(want - got, pile.available)))
                 got += pile.taken - before
+        if want - got > max(slack, want // 100):
+            raise MixtureError(
+                f"{phase}: domain {domain!r} came to {got:,} of {want:,} tokens, though it has "
+                f"{available:,}: its documents are longer than what was left of the share, and no "
+                "document is cut to measure. Raise the budget or the share, or drop long documents"
+            )
         chosen[domain] = np.concatenate(rows) if rows else np.empty(0, np.int64)
     return chosen

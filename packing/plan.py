@@ -224,7 +224,7 @@ def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
                 f"{name}: length {phase.length} is below the longest atomic span, {longest}: "
                 f"plan at least {longest} tokens, or encode with a smaller fim.span_tokens"
             )
-        chosen = select(piles, phase.tokens, phase.mixture, name)
+        chosen = select(piles, phase.tokens, phase.mixture, name, slack=phase.length)
         rows = np.concatenate(list(chosen.values()))
         pieces = _pieces(documents, rows, phase.length)
         table = _pack(documents, pieces, phase.length, config.seed, name)

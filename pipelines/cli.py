@@ -1,5 +1,6 @@
 """The command line: `gristmill run RECIPE`, and each stage as a command of its own."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ WHAT = {
 
 
 def _load(recipe: str, out: str | None, workers: int | None):
-    from pipelines.recipe import load_recipe
+    from pipelines.recipe import check_place, load_recipe
 
     loaded = load_recipe(recipe)
     changes: dict = {}
@@ -55,7 +56,9 @@ def _load(recipe: str, out: str | None, workers: int | None):
         changes["out"] = out
     if workers is not None:
         changes["workers"] = workers
-    return loaded.model_copy(update=changes)
+    loaded = loaded.model_copy(update=changes)
+    check_place(loaded, recipe)
+    return loaded
 
 
 def _run(recipe, names: list[str]) -> None:
@@ -70,7 +73,8 @@ def _run(recipe, names: list[str]) -> None:
         for stage in line:
             manifests.append(run_stage(recipe, stage, progress))
             if not console.is_terminal:  # no bars there: say at least what is done
-                console.print(f"{stage.name}: {manifests[-1]['summary']}", soft_wrap=True)
+                line_done = f"{stage.name}: {manifests[-1]['summary']}"
+                console.print(line_done, soft_wrap=True, markup=False, highlight=False)
     table = Table(title=f"{recipe.name}: what was made", title_justify="left")
     for column in ("stage", "result", "where", "time"):
         table.add_column(column, justify="right" if column == "time" else "left")
@@ -118,7 +122,7 @@ def _dry_run(recipe) -> None:
             size += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         would = "run"
         if certain:
-            state = state_of(recipe, stage, stage_key(recipe, stage))
+            state = state_of(recipe, stage, stage_key(recipe, stage, remember=False))
             would = {
                 "done": "nothing: done",
                 "begun": "go on where it stopped",
@@ -252,13 +256,15 @@ def generate(
     folder = exported if exported.is_dir() else checkpoint
     config, state = import_checkpoint(folder)
     encoder = Encoder.load(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    begin = [encoder.special["bos"]] if settings.get("add_bos_token") else []
     model = Transformer(config)
     model.load_state_dict(state)
     if float64:
         model = model.to(torch.float64)
     out = continue_prompt(
         model.eval(),
-        encoder.encode(prompt) or [encoder.special["bos"]],
+        begin + encoder.encode(prompt) or [encoder.special["bos"]],
         max_new_tokens,
         temperature=temperature,
         seed=seed,

@@ -27,13 +27,15 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented, keys in the order given, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # A file name that is no UTF-8 has surrogates in it.
+        temporary.write_text(text, "utf-8", "surrogatepass")
 
 
 def read_json(path: Path) -> Any:
     """Read JSON; None when the file is not there. Raises ValueError when it is damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(path.read_text("utf-8", "surrogatepass"))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -52,7 +54,7 @@ def checksum(path: Path) -> str:
 def fingerprint(content: Any) -> str:
     """xxh3-128 of JSON content, keys sorted: 32 hex digits."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return xxhash.xxh3_128_hexdigest(text.encode())
+    return xxhash.xxh3_128_hexdigest(text.encode(errors="surrogatepass"))
 
 
 def remove_temporaries(directory: Path) -> None:

@@ -82,6 +82,7 @@ def run_splits(
     pending = [(number, job) for number, job in enumerate(jobs) if number not in already]
     progress(total - len(pending), total)
     if pending:
+        import multiprocess
         from datatrove.executor.local import LocalPipelineExecutor
         from loguru import logger
 
@@ -105,9 +106,23 @@ def run_splits(
             logger.remove()
             thread = threading.Thread(target=run, daemon=True)
             thread.start()
+            seen: set[int] = set()
             while thread.is_alive():
                 thread.join(0.25)
                 progress(len(finished()), total)
+                alive = {child.pid for child in multiprocess.active_children()}
+                if seen - alive:
+                    # The pool is closing, or a worker was killed, which the pool waits for forever.
+                    thread.join(10)
+                    if thread.is_alive() and len(finished()) < total:
+                        outcome.append(
+                            ChildProcessError(
+                                f"{work.__name__}: a worker process was killed (out of memory?); "
+                                "run the same command again to go on, with fewer workers if need be"
+                            )
+                        )
+                        break
+                seen |= alive
         if outcome:
             raise outcome[0]
         shutil.rmtree(logs, ignore_errors=True)

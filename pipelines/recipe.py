@@ -17,6 +17,8 @@ RECIPES = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+# Names become parts of paths.
+Name = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
 
 
 class RecipeError(ValueError):
@@ -39,8 +41,8 @@ class SourceSection(Section):
     """One's own documents: a file or a folder."""
 
     path: str
-    name: Annotated[str, Field(min_length=1)]
-    domain: Annotated[str, Field(min_length=1)]
+    name: Name
+    domain: Name
     format: Literal["parquet", "jsonl", "text", "datasets"] | None = None
     language: str | None = None
     license: str | None = None
@@ -125,7 +127,7 @@ class PhaseSection(Section):
 
     length: Annotated[int, Field(ge=8)] = 4096
     tokens: Positive
-    mixture: dict[str, Share]
+    mixture: dict[Name, Share]
 
     @field_validator("mixture")
     @classmethod
@@ -138,7 +140,7 @@ class PhaseSection(Section):
 class ValidationSection(Section):
     """Held-out documents: their fraction, sequences used by domain, sources left out."""
 
-    fraction: Fraction = 0.01
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
     sequences: Positive = 64
     exclude_sources: tuple[str, ...] = ()
 
@@ -181,6 +183,15 @@ class TrainSection(Section):
     keep_checkpoints: Positive = 2
     eval_every: Positive = 200
     threads: Positive | None = None
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> "TrainSection":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"batch_size {self.batch_size}"
+            )
+        return self
 
 
 class PublishSection(Section):
@@ -310,6 +321,23 @@ def _check_parts(recipe: Recipe, path: Path) -> None:
     from pipelines.shapes import model_config
 
     try:
-        model_config(recipe.train, vocab_size=recipe.tokenizer.vocab_size)
+        config = model_config(recipe.train, vocab_size=recipe.tokenizer.vocab_size)
     except ValueError as error:
         raise RecipeError(f"{path}: train: {error}") from None
+    length = recipe.plan.phases[0].length
+    if length > config.max_position_embeddings:
+        raise RecipeError(
+            f"{path}: plan.phases.0.length: {length} is more than the model's positions, expected "
+            f"at most train.model.max_position_embeddings {config.max_position_embeddings}"
+        )
+
+
+def check_place(recipe: Recipe, name: str) -> None:
+    """Refuse a run inside one of its own sources: it would read what it writes."""
+    place = recipe.directory.resolve()
+    for i, source in enumerate(recipe.sources):
+        if Path(source.path).is_dir() and place.is_relative_to(Path(source.path).resolve()):
+            raise RecipeError(
+                f"{name}: sources.{i}.path: the run's folder {recipe.directory} lies inside "
+                f"{source.path}; expected `out` (or --out) outside of every source"
+            )

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
@@ -45,7 +46,7 @@ class Stage:
     config: the part of the recipe that affects its bytes, JSON-able. inputs: files it reads besides
     the stages in `after`, by a name that stays the same wherever they lie. run: does the work in
     `Context.directory`, returns the outputs, in order. version: raised whenever the same inputs and
-    settings give other bytes.
+    settings give other bytes. reads_metrics: whether it shows the metrics of the stages before.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     after: tuple[str, ...]
     config: Callable[[Recipe], Any]
     run: Callable[["Context"], "Result"]
+    reads_metrics: bool = False
     inputs: Callable[[Recipe], dict[str, Path]] = lambda recipe: {}
 
 
@@ -118,7 +120,7 @@ class Context:
 
     def warn(self, message: str) -> None:
         """Show a warning above the progress bars."""
-        self.progress.console.print(f"[yellow]warning:[/] {message}", highlight=False)
+        self.progress.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
 
 @dataclass
@@ -158,7 +160,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def input_checksums(recipe: Recipe, stage: Stage) -> dict[str, str]:
+def input_checksums(recipe: Recipe, stage: Stage, *, remember: bool = True) -> dict[str, str]:
     """Checksums of the files a stage reads from outside, by the names that it gives them.
 
     They are remembered by size and time of change, so that a file is read for it once.
@@ -177,18 +179,20 @@ def input_checksums(recipe: Recipe, stage: Stage) -> dict[str, str]:
                 known = [status.st_size, status.st_mtime_ns, f"unreadable: {error.strerror}"]
             memory[str(path)] = known
         result[name] = known[2]
-    if result and recipe.directory.is_dir():
+    if result and remember:
         write_json(memory_path, memory)
     return result
 
 
-def stage_key(recipe: Recipe, stage: Stage) -> str:
-    """The key of a stage whose predecessors are done."""
-    inputs: dict[str, Any] = dict(input_checksums(recipe, stage))
+def stage_key(recipe: Recipe, stage: Stage, *, remember: bool = True) -> str:
+    """The key of a stage whose predecessors are done; remember: keep the inputs' checksums."""
+    inputs: dict[str, Any] = dict(input_checksums(recipe, stage, remember=remember))
     for name in stage.after:
         manifest = read_json(recipe.directory / name / "manifest.json")
         if manifest is not None:
             inputs[name] = [[entry["path"], entry["xxh3"]] for entry in manifest["outputs"]]
+            if stage.reads_metrics:
+                inputs[f"{name} metrics"] = fingerprint(manifest["metrics"])
     return fingerprint(
         {
             "stage": stage.name,
@@ -254,7 +258,8 @@ def lock(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock: a process forked from this one would hold it after this one was killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             raise StageError(
@@ -265,6 +270,14 @@ def lock(directory: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _clear(directory: Path) -> None:
+    """Delete what only an unfinished stage needs. Not before the manifest is there: until then the
+    records in `done` vouch for the files in `work`.
+    """
+    for name in ("work", "done"):
+        shutil.rmtree(directory / name, ignore_errors=True)
 
 
 def run_stage(recipe: Recipe, stage: Stage, progress: Progress) -> dict:
@@ -278,6 +291,7 @@ def run_stage(recipe: Recipe, stage: Stage, progress: Progress) -> dict:
     key = stage_key(recipe, stage)
     directory = recipe.directory / stage.name
     if prepare(recipe, stage, key) == "done":
+        _clear(directory)
         return {**read_json(directory / "manifest.json"), "fresh": False}
     started = time.monotonic()
     context = Context(recipe, stage, directory, key, progress)
@@ -305,5 +319,5 @@ def run_stage(recipe: Recipe, stage: Stage, progress: Progress) -> dict:
         "versions": versions(),
     }
     write_json(directory / "manifest.json", manifest)
-    shutil.rmtree(directory / "done", ignore_errors=True)
+    _clear(directory)
     return {**manifest, "fresh": True}

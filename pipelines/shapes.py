@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, fields
 
+from pydantic import TypeAdapter, ValidationError
+
 from model.config import PRESETS, ModelConfig
 from pipelines.recipe import TrainSection
 
@@ -23,9 +25,11 @@ def model_config(section: TrainSection, vocab_size: int) -> ModelConfig:
                 f"{', '.join(sorted(known - {'vocab_size'}))}"
             )
     rounded = -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    values = {**asdict(PRESETS[section.preset]), **section.model, "vocab_size": rounded}
     try:
-        return ModelConfig(
-            **{**asdict(PRESETS[section.preset]), **section.model, "vocab_size": rounded}
-        )
-    except TypeError as error:
-        raise ValueError(f"model: a field has the wrong type ({error})") from None
+        return TypeAdapter(ModelConfig).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = "".join(f".{part}" for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"model{field}: {message}") from None

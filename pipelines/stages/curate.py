@@ -237,9 +237,6 @@ def _run(context: Context) -> Result:
     tally = [row for record in first for row in record["tally"] if row["step"]]
     tally += [row for record in second for row in (*record["dropped"], *record["kept"])]
     total = _add_up(tally)
-    for path in (directory / "work").glob("*"):
-        path.unlink()
-    (directory / "work").rmdir()
     kept = sum(row["documents"] for row in total if not row["step"])
     size = sum(row["bytes"] for row in total if not row["step"])
     read = sum(row["documents"] for row in total)
@@ -278,9 +275,10 @@ def _files(recipe: Recipe) -> dict[str, Path]:
     for source in recipe.sources:
         root = Path(source.path)
         for path in [root] if root.is_file() else sorted(root.rglob("*")):
-            if path.is_file():
-                base = root.parent if root.is_file() else root
-                files[f"{source.name}/{path.relative_to(base)}"] = path
+            base = root.parent if root.is_file() else root
+            inside = path.relative_to(base)
+            if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+                files[f"{source.name}/{inside}"] = path
     return files
 
 

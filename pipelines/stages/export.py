@@ -39,9 +39,11 @@ def _run(context: Context) -> Result:
     model = Transformer(config)
     model.load_state_dict(state)
     samples = []
+    begin = [encoder.special["bos"]] if recipe.encode.bos else []
+    new = min(40, config.max_position_embeddings // 2)
     for prompt in PROMPTS:
         out = generate(
-            model.eval(), encoder.encode(prompt), 40, stop=(encoder.special["eos"],),
+            model.eval(), begin + encoder.encode(prompt), new, stop=(encoder.special["eos"],),
             speculative=config.num_nextn_predict_layers > 0,
         )  # fmt: skip
         text = encoder.decode([t for t in out.tokens if t < encoder.vocab_size])
@@ -57,7 +59,7 @@ def _run(context: Context) -> Result:
 
 
 def _config(recipe: Recipe) -> dict:
-    return {"preset": recipe.train.preset, "model": recipe.train.model}
+    return {"preset": recipe.train.preset, "model": recipe.train.model, "bos": recipe.encode.bos}
 
 
 STAGE = Stage("export", 1, ("tokenizer", "train"), _config, _run)

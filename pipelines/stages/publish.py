@@ -79,6 +79,8 @@ def _write_config(
     for; a file takes whole inputs, so how many there will be is known before the first is written.
     """
     seed, fraction = recipe.seed, recipe.plan.validation.fraction
+    inputs = [path for path, size in zip(inputs, sizes, strict=True) if size]
+    sizes = [size for size in sizes if size]
     count = max(1, round(sum(sizes) / recipe.publish.shard_bytes))
     count = min(count, max(len(inputs), 1))
     groups: list[list[Path]] = [[] for _ in range(count)]
@@ -114,10 +116,11 @@ def _write_config(
             if writer:
                 writer.close()
         rows[out / name] = n
-    path = out / names["validation"][0]
-    with atomic(path) as temporary:
-        pq.write_table(pa.concat_tables(kept_out), temporary, compression="zstd")
-    rows[path] = sum(len(table) for table in kept_out)
+    if any(len(table) for table in kept_out):
+        path = out / names["validation"][0]
+        with atomic(path) as temporary:
+            pq.write_table(pa.concat_tables(kept_out), temporary, compression="zstd")
+        rows[path] = sum(len(table) for table in kept_out)
     return rows
 
 
@@ -134,6 +137,7 @@ def _card(context: Context, files: dict[str, dict[Path, int]], licences: list[st
             "data_files": [
                 {"split": split, "path": f"data/{config}/{split}-*.parquet"}
                 for split in ("train", "validation")
+                if any(path.name.startswith(split) for path in files[config])
             ],
         }
         | ({"default": True} if config == "text" else {})
@@ -251,4 +255,4 @@ def _config(recipe: Recipe) -> dict:
     return json.loads(recipe.model_dump_json(exclude={"out", "workers", "executor"}))
 
 
-STAGE = Stage("publish", 1, ("curate", "encode", "plan"), _config, _run)
+STAGE = Stage("publish", 1, ("curate", "encode", "plan"), _config, _run, reads_metrics=True)

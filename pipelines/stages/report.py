@@ -65,8 +65,8 @@ def _run(context: Context) -> Result:
     sections = [
         "<h2>What was made</h2>",
         _table(
-            ["stage", "result", "seconds"],
-            [[name, m["summary"], m["seconds"]] for name, m in manifests.items()],
+            ["stage", "result"],
+            [[name, m["summary"]] for name, m in manifests.items()],
         ),
         "<h2>Curation: what was kept, and why the rest was dropped</h2>",
         charts.dropped(tally),
@@ -134,5 +134,5 @@ def _run(context: Context) -> Result:
 
 STAGE = Stage(
     "report", 1, ("curate", "tokenizer", "encode", "plan", "train", "export", "publish"),
-    lambda recipe: {"name": recipe.name}, _run,
+    lambda recipe: {"name": recipe.name}, _run, reads_metrics=True,
 )  # fmt: skip

@@ -56,9 +56,6 @@ def _run(context: Context) -> Result:
         bos=recipe.encode.bos,
         model_max_length=recipe.plan.phases[0].length,
     )
-    for path in parts:
-        path.unlink()
-    (directory / "work").rmdir()
     size = tokenizer.get_vocab_size()
     counted = sum(record["bytes"] for record in records)
     return Result(

@@ -464,3 +464,13 @@ def test_real_files_are_read_without_a_problem(path, options, least):
     assert problems == []
     assert len(rows) >= least
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_text_beside_tables_is_read_and_a_code_project_is_its_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a row"}\n')
+    (tmp_path / "note.txt").write_text("a note")
+    (tmp_path / "main.py").write_text("x = 1")
+    for domain, names in (("web", {"a.jsonl", "note.txt"}), ("code", {"main.py"})):
+        splits = plan_splits(Source(str(tmp_path), "s", domain))
+        assert {name for split in splits for name in split["files"]} >= names
+        assert ("a.jsonl" in {n for s in splits for n in s["files"]}) == (domain == "web")

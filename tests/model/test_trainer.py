@@ -229,8 +229,8 @@ def broken_embedding(monkeypatch):
 
     original = trainer.initialize
 
-    def initialize(model, seed):
-        original(model, seed)
+    def initialize(model, seed, embedding_scale):
+        original(model, seed, embedding_scale)
         model.model["embed_tokens"].weight.data[63] = math.inf
 
     monkeypatch.setattr(trainer, "initialize", initialize)

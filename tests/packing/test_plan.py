@@ -210,6 +210,11 @@ def test_a_share_that_cannot_be_met_names_domain_source_and_numbers(planned, tmp
         make_plan(planned[1], tmp_path, PlanConfig(CONFIG.phases, max_epochs={"nobody": 1}))
 
 
+def test_a_share_that_no_document_fits_is_refused_and_not_left_out():
+    with pytest.raises(MixtureError, match=r"came to 0 of 300 tokens, though it has 2,000"):
+        select([pile("a", "x", 0, [1000] * 2, 1.0)], 300, {"x": 1.0}, "phase-0", slack=64)
+
+
 def pile(source, domain, first, tokens, cap=2.0):
     rows = np.arange(first, first + len(tokens))
     ids = [f"{r:032x}" for r in rows]
@@ -229,7 +234,7 @@ def test_no_source_gives_more_than_its_epochs_and_no_share_is_overrun(a, b, want
         with pytest.raises(MixtureError):
             select(piles, want, {"x": 1.0}, "phase-0")
         return
-    rows = select(piles, want, {"x": 1.0}, "phase-0")["x"]
+    rows = select(piles, want, {"x": 1.0}, "phase-0", slack=100)["x"]
     tokens = np.array(a + b)[rows].sum()
     assert want - 100 <= tokens <= want
     uses = np.bincount(rows, minlength=len(a) + len(b))
