@@ -57,6 +57,30 @@ def test_a_killed_run_ends_in_the_same_bytes(finished, line, make_run, stage):
     assert not list((run.out / stage).rglob("*.partial"))
 
 
+def test_killing_the_one_process_leaves_no_lock_behind(finished, make_run):
+    run = make_run("alone")
+    process = run.start("curate", "tiny.yaml")
+    while not begun(run, "curate"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.0005)
+    process.kill()  # its workers are left to themselves
+    process.wait()
+    run("curate", "tiny.yaml")
+    assert run.bytes("curate") == finished.bytes("curate")
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("stage", ["curate", "tokenizer"])
+def test_a_stage_killed_before_its_manifest_ends_in_the_same_bytes(finished, line, make_run, stage):
+    run = make_run("late")
+    for before in line[: line.index(stage) + 1]:
+        shutil.copytree(finished.out / before, run.out / before)
+    (run.out / stage / "manifest.json").unlink()
+    run(stage, "tiny.yaml")
+    assert run.bytes(stage) == finished.bytes(stage)
+
+
 def test_a_killed_sample_ends_in_the_same_bytes(make_run):
     pytest.importorskip("plone.app.locales", reason="needs the extra `sample`")
     results = []
