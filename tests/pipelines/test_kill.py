@@ -41,6 +41,17 @@ def kill_in(run, stage: str) -> None:
     pytest.fail(f"{stage} was over each time before it could be killed")
 
 
+def start_training(run, finished, line):
+    """Start training on what the finished run has; returns when there is a checkpoint."""
+    for before in line[: line.index("train")]:
+        shutil.copytree(finished.out / before, run.out / before)
+    process = run.start("train", "tiny.yaml")
+    while not begun(run, "train"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    return process
+
+
 @pytest.mark.parametrize(
     "stage", ["curate", "tokenizer", "encode", "plan", "train", "export", "publish", "report"]
 )
@@ -96,12 +107,7 @@ def test_a_killed_sample_ends_in_the_same_bytes(make_run):
 
 def test_sigterm_in_training_saves_and_exits_well_and_the_run_goes_on(finished, line, make_run):
     run = make_run("stopped")
-    for before in line[: line.index("train")]:
-        shutil.copytree(finished.out / before, run.out / before)
-    process = run.start("train", "tiny.yaml")
-    while not begun(run, "train"):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
+    process = start_training(run, finished, line)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 0 and "run the same command again" in err, err
@@ -111,12 +117,7 @@ def test_sigterm_in_training_saves_and_exits_well_and_the_run_goes_on(finished, 
 
 def test_two_runs_at_once_on_one_folder_are_refused(finished, line, make_run):
     run = make_run("twice")
-    for before in line[: line.index("train")]:
-        shutil.copytree(finished.out / before, run.out / before)
-    process = run.start("train", "tiny.yaml")
-    while not begun(run, "train"):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
+    process = start_training(run, finished, line)
     _, err = run("train", "tiny.yaml", code=1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
