@@ -3,23 +3,32 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
+#include <string>
 #include <vector>
+
+#include "corpus.hpp"
 
 namespace gristmill {
 
 struct Merge {
-  int32_t left, right;  // symbol ids: 0..255 in byte-level order, then 256 + index of the merge
-  int64_t count;        // occurrences of the pair, weighted by the words' counts, when it was merged
+  int64_t left, right;  // symbols
+  int64_t merged;       // the symbol made: a new one, or the one that already spells those bytes
+  int64_t count;        // occurrences of the pair, weighted by the words' counts, when merged
 };
 
-// Learn at most `max_merges` merges. `words` holds the symbols (0..255) of all words end to end;
-// word w spans offsets[w] .. offsets[w + 1] and stands for counts[w] occurrences. The pair of the
-// highest count is merged first; ties go to the smaller (left, right). Pairs counted fewer than
-// `min_count` times, or whose token would be longer than `max_token_bytes`, are never merged.
-// `progress(done)` is called now and then and may throw to stop.
-std::vector<Merge> train(std::span<const uint8_t> words, std::span<const int64_t> offsets,
-                         std::span<const int64_t> counts, int64_t max_merges, int64_t min_count,
-                         int64_t max_token_bytes, const std::function<void(int64_t)>& progress);
+struct TrainOptions {
+  int64_t max_symbols;      // stop when there are so many different tokens
+  int64_t min_count = 1;
+  int64_t max_token_bytes = 128;
+  size_t threads = 1;
+};
+
+// Learn merges. `tokens` holds the bytes of the symbols that the words are made of (256 single
+// bytes, or more to go on from an earlier vocabulary). The pair of the highest count is merged
+// first; ties go to the smaller (left, right). `progress(symbols)` is called now and then and may
+// throw to stop.
+std::vector<Merge> train(const Words& words, std::vector<std::string> tokens,
+                         const TrainOptions& options,
+                         const std::function<void(int64_t)>& progress);
 
 }  // namespace gristmill
