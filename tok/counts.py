@@ -2,47 +2,221 @@
 
 Counting is the map: each shard of text becomes a table (`word`: large_binary, `group`: string,
 `count`: int64), a word's UTF-8 bytes and how often they occur in one group of documents (a domain
-and a language). Merging adds the tables up by key. Counts outlive the run: another vocabulary size,
-or other weights for the groups, starts from them and never reads the text again.
+and a language), sorted by word and group. Tables add up by that key, in a streaming merge, so
+neither counting nor merging needs more memory than it is given. Counts outlive the run: another
+vocabulary size, other weights for the groups or another way of training starts from them and never
+reads the text again.
+
+The counting itself is native (`tok/native/counter.cpp`): hash tables, one a thread.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tok.schemes import word_splitter
+from tok import _native
+from tok.texts import Texts, available_threads, text_buffers
 
 COUNTS_SCHEMA = pa.schema(
     [("word", pa.large_binary()), ("group", pa.string()), ("count", pa.int64())]
 )
+_ROW_GROUP = 1 << 18
 
 
-def count_words(texts: Iterable[str], groups: Iterable[str], scheme: str) -> pa.Table:
-    """Count the words of texts by group.
+class WordCounter:
+    """Counts the words of texts by group, in bounded memory.
 
-    texts, groups: equally long, a document's text and the group it counts for. Returns a table of
-    `COUNTS_SCHEMA`, sorted by word and group. Raises ValueError when the scheme is unknown.
+    scheme: see `tok.schemes`. threads: default all. memory: bytes that the hash tables may take
+    before they are written to a sorted file in `spill_directory` (default: a temporary one; None
+    for `memory` never spills). Raises ValueError when the scheme is unknown.
     """
-    split = word_splitter(scheme).pre_tokenize_str
-    counters: dict[str, Counter] = defaultdict(Counter)
-    for text, group in zip(texts, groups, strict=True):
-        counters[group].update([word for word, _ in split(text)])
-    tables = [
-        pa.table(
-            [
-                pa.array([word.encode() for word in counter], pa.large_binary()),
-                pa.array([group] * len(counter), pa.string()),
-                pa.array(list(counter.values()), pa.int64()),
-            ],
-            schema=COUNTS_SCHEMA,
+
+    def __init__(
+        self,
+        scheme: str,
+        *,
+        threads: int | None = None,
+        memory: int | None = None,
+        spill_directory: Path | None = None,
+    ):
+        self._native = _native.Counter(scheme, threads or available_threads())
+        self._groups: dict[str, int] = {}
+        self._memory = memory
+        self._directory = spill_directory
+        self._own: tempfile.TemporaryDirectory | None = None
+        self.spilled: list[Path] = []
+
+    def add(self, texts: Texts, groups: str | Sequence[str] = "") -> None:
+        """Count texts; groups: one name for all of them, or one for each.
+
+        Raises ValueError when there are not as many groups as texts.
+        """
+        if isinstance(groups, str):
+            name, at = groups, 0
+            codes = np.zeros(0, np.uint32)
+            if name or self._groups:
+                codes = np.full(len(texts), self._code(name), np.uint32)
+            else:
+                self._code(name)
+        else:
+            if len(groups) != len(texts):
+                raise ValueError(f"{len(texts)} texts but {len(groups)} groups: expected as many")
+            at, codes = 0, np.array([self._code(group) for group in groups], np.uint32)
+        for data, offsets in text_buffers(texts):
+            n = len(offsets) - 1
+            self._native.add(data, offsets, codes[at : at + n] if len(codes) else codes)
+            at += n
+        if self._memory is not None and self._native.memory() > self._memory:
+            self.spill()
+
+    def spill(self) -> Path:
+        """Write what is counted so far to a sorted file and begin anew; returns the file."""
+        if self._directory is None:
+            self._own = tempfile.TemporaryDirectory(prefix="gristmill-counts-")
+            self._directory = Path(self._own.name)
+        path = self._directory / f"run-{len(self.spilled):05d}.parquet"
+        write_counts([self._take(ordered=True)], path)
+        self.spilled.append(path)
+        return path
+
+    def table(self, *, ordered: bool = True) -> pa.Table:
+        """All counts as a table of `COUNTS_SCHEMA`; the counter is empty afterwards.
+
+        ordered=False leaves the rows in no particular order, which training doesn't mind.
+        """
+        if not self.spilled:
+            return self._take(ordered)
+        return pa.Table.from_batches(self.batches(), COUNTS_SCHEMA)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All counts in order, in batches, merged from the spilled files as they are read."""
+        if not self.spilled:
+            yield from self._take(ordered=True).to_batches()
+            return
+        if self._native.memory():
+            self.spill()
+        yield from merge_batches([read_batches(path) for path in self.spilled])
+        self.spilled = []
+
+    def _code(self, group: str) -> int:
+        return self._groups.setdefault(group, len(self._groups))
+
+    def _take(self, ordered: bool) -> pa.Table:
+        names = sorted(self._groups) or [""]
+        data, offsets, codes, counts = self._native.take(ordered)
+        words = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(counts), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         )
-        for group, counter in counters.items()
-    ]
-    return merge_counts(tables)
+        # The native order among groups is by code, in order of appearance; ours is by name.
+        rank = np.array([names.index(group) for group in self._groups] or [0], np.int32)
+        groups = pa.DictionaryArray.from_arrays(rank[codes], pa.array(names, pa.string()))
+        table = pa.table([words, groups.cast(pa.string()), pa.array(counts)], schema=COUNTS_SCHEMA)
+        if ordered and list(self._groups) != names:
+            changed = np.flatnonzero(np.diff(rank[codes]) < 0)
+            if len(changed):
+                table = table.sort_by([("word", "ascending"), ("group", "ascending")])
+        return table
+
+
+def count_words(
+    texts: Texts,
+    groups: str | Sequence[str] = "",
+    scheme: str = "multilingual",
+    *,
+    threads: int | None = None,
+    ordered: bool = True,
+) -> pa.Table:
+    """Count the words of texts by group: a table of `COUNTS_SCHEMA`, see `WordCounter`."""
+    counter = WordCounter(scheme, threads=threads)
+    counter.add(texts, groups)
+    return counter.table(ordered=ordered)
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Read a file of counts a row group at a time.
+
+    Raises ValueError when the file has no counts in it.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: expected Parquet with word counts ({error})") from None
+    with file:
+        missing = set(COUNTS_SCHEMA.names) - set(file.schema_arrow.names)
+        if missing:
+            raise ValueError(
+                f"{path}: no column {sorted(missing)[0]!r}; expected a table of word counts "
+                f"({', '.join(COUNTS_SCHEMA.names)}), as `gristmill tok count` writes"
+            )
+        for batch in file.iter_batches(_ROW_GROUP, columns=COUNTS_SCHEMA.names):
+            yield batch.cast(COUNTS_SCHEMA)
+
+
+def merge_batches(sources: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """Add up sorted streams of counts by (word, group), as one sorted stream.
+
+    Holds about two batches of each source. Up to the least of the sources' last words everything
+    is known: it is summed and passed on, and only sources that end there are read further.
+    """
+    heads: list[pa.Table | None] = [COUNTS_SCHEMA.empty_table() for _ in sources]
+    while True:
+        for i, source in enumerate(sources):
+            if heads[i] is not None and len(heads[i]) == 0:
+                batch = next(source, None)
+                heads[i] = None if batch is None else pa.Table.from_batches([batch])
+        live = [i for i, head in enumerate(heads) if head is not None]
+        if not live:
+            return
+        if any(len(heads[i]) == 0 for i in live):
+            continue
+        limit = min(heads[i]["word"][-1].as_py() for i in live)
+        ready = []
+        for i in live:
+            # The last word may go on, in other groups, in the source's next batch: leave it there,
+            # unless nothing else is left of this head.
+            n = _first_at_or_after(heads[i]["word"], limit)
+            ready.append(heads[i].slice(0, n))
+            heads[i] = heads[i].slice(n)
+        if not any(len(part) for part in ready):
+            # All heads begin with the limit: take that word whole, reading on where it goes on.
+            for i in live:
+                taken, heads[i] = _take_word(heads[i], limit, sources[i])
+                ready.append(taken)
+        yield from merge_counts(ready).to_batches(max_chunksize=_ROW_GROUP)
+
+
+def _first_at_or_after(words: pa.ChunkedArray, word: bytes, *, after: bool = False) -> int:
+    """The first row whose word is not less than `word` (or is greater than it)."""
+    low, high = 0, len(words)
+    while low < high:
+        middle = (low + high) // 2
+        found = words[middle].as_py()
+        if found < word or (after and found == word):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _take_word(
+    head: pa.Table, word: bytes, source: Iterator[pa.RecordBatch]
+) -> tuple[pa.Table, pa.Table | None]:
+    parts = []
+    rest: pa.Table | None = head
+    while rest is not None:
+        n = _first_at_or_after(rest["word"], word, after=True)
+        parts.append(rest.slice(0, n))
+        rest = rest.slice(n)
+        if len(rest):
+            break
+        batch = next(source, None)
+        rest = None if batch is None else pa.Table.from_batches([batch])
+    return pa.concat_tables(parts), rest
 
 
 def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
@@ -58,22 +232,71 @@ def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def weigh(counts: pa.Table, weights: Mapping[str, float] | None = None) -> pa.Table:
-    """Sum counts over groups: a table (`word`, `count`), sorted by word.
+    """Sum counts over groups: a table (`word`, `count`).
 
-    weights multiply a group's counts (1 where a group is not named); products are rounded to the
-    nearest integer, and words that round to 0 are dropped.
+    weights multiply a group's counts (1 where a group is not named); a word's sum is rounded to
+    the nearest integer, and words that come to 0 are dropped.
     """
+    counts = counts.combine_chunks()
+    n_groups = pc.count_distinct(counts["group"]).as_py() if len(counts) else 0
+    column = counts["count"]
     if weights:
-        factors = pa.array(
-            [float(weights.get(group, 1.0)) for group in counts["group"].to_pylist()], pa.float64()
-        )
-        product = pc.round(pc.multiply(counts["count"].cast(pa.float64()), factors))
-        counts = counts.set_column(2, "count", product.cast(pa.int64()))
-    total = counts.group_by("word", use_threads=False).aggregate([("count", "sum")])
-    total = total.rename_columns({"count_sum": "count"}).filter(pc.field("count") > 0)
-    return total.select(["word", "count"]).sort_by("word")
+        names = pc.dictionary_encode(counts["group"].combine_chunks())
+        if isinstance(names, pa.ChunkedArray):
+            names = names.combine_chunks()
+        factor = np.array([weights.get(name, 1.0) for name in names.dictionary.to_pylist()])
+        column = pa.array(column.to_numpy() * factor[names.indices.to_numpy()], pa.float64())
+    words = pa.table([counts["word"], column], ["word", "count"])
+    if n_groups > 1:
+        words = words.group_by("word", use_threads=False).aggregate([("count", "sum")])
+        words = words.rename_columns({"count_sum": "count"}).select(["word", "count"])
+    if weights:
+        rounded = np.rint(words["count"].to_numpy()).astype(np.int64)
+        words = words.set_column(1, "count", pa.array(rounded))
+    return words.filter(pc.field("count") > 0)
+
+
+def temper(counts: pa.Table, temperature: float) -> dict[str, float]:
+    """Weights that flatten the groups' shares: a group's bytes n become n ** (1 / temperature).
+
+    temperature 1 leaves the shares as they are, larger values move them towards equal ones (as
+    multilingual models sample languages). The weights keep the largest group's counts as they
+    are. Raises ValueError when temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, found {temperature}")
+    sizes = group_bytes(counts)
+    largest = max(sizes.values(), default=1)
+    return {
+        group: (largest / size) ** (1 - 1 / temperature) if size else 1.0
+        for group, size in sizes.items()
+    }
+
+
+def group_bytes(counts: pa.Table) -> dict[str, int]:
+    """Bytes of text that each group's counts stand for."""
+    size = pc.multiply(pc.binary_length(counts["word"]), counts["count"])
+    sums = pa.table([counts["group"], size], ["group", "bytes"]).group_by("group")
+    table = sums.aggregate([("bytes", "sum")])
+    return dict(
+        sorted(zip(table["group"].to_pylist(), table["bytes_sum"].to_pylist(), strict=True))
+    )
+
+
+def write_counts(parts: Iterable[pa.Table | pa.RecordBatch], path: Path) -> int:
+    """Write sorted counts as Parquet; returns the number of rows."""
+    rows = 0
+    with pq.ParquetWriter(path, COUNTS_SCHEMA, compression="zstd") as writer:
+        for part in parts:
+            table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
+            writer.write_table(table, row_group_size=_ROW_GROUP)
+            rows += len(table)
+    return rows
 
 
 def read_counts(paths: Iterable[Path]) -> pa.Table:
-    """Read and add up tables of counts written as Parquet."""
-    return merge_counts(pq.read_table(path, schema=COUNTS_SCHEMA) for path in paths)
+    """Read and add up tables of counts written as Parquet, each sorted."""
+    sources = [read_batches(path) for path in paths]
+    if len(sources) == 1:
+        return pa.Table.from_batches(sources[0], COUNTS_SCHEMA)
+    return pa.Table.from_batches(merge_batches(sources), COUNTS_SCHEMA)

@@ -3,5 +3,6 @@
 #include "bind.hpp"
 
 NB_MODULE(_native, m) {
+  gristmill::bind_counter(m);
   gristmill::bind_trainer(m);
 }
