@@ -4,5 +4,6 @@
 
 NB_MODULE(_native, m) {
   gristmill::bind_counter(m);
+  gristmill::bind_scanner(m);
   gristmill::bind_trainer(m);
 }
