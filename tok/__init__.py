@@ -1,24 +1,40 @@
-"""Byte-level BPE: pretokenizer schemes, word counts, the trainer, the encoder, the export."""
+"""Byte-level BPE: schemes, word counts, the trainer, the encoder, the export."""
 
-from tok.counts import COUNTS_SCHEMA, count_words, merge_counts, read_counts, weigh
+from tok.assemble import assemble, extend_tokenizer, train_tokenizer
+from tok.counts import (
+    COUNTS_SCHEMA,
+    WordCounter,
+    count_words,
+    merge_counts,
+    read_counts,
+    temper,
+    weigh,
+)
 from tok.encoder import Encoder
 from tok.export import export_tokenizer
 from tok.schemes import SCHEMES, pretokenizer, word_splitter
 from tok.special_tokens import SPECIAL_TOKENS, chat_template
-from tok.trainer import learn_merges, train_tokenizer
+from tok.trainer import Vocabulary, learn_merges, learn_merges_parity, protect
 
 __all__ = [
     "COUNTS_SCHEMA",
     "SCHEMES",
     "SPECIAL_TOKENS",
     "Encoder",
+    "Vocabulary",
+    "WordCounter",
+    "assemble",
     "chat_template",
     "count_words",
     "export_tokenizer",
+    "extend_tokenizer",
     "learn_merges",
+    "learn_merges_parity",
     "merge_counts",
     "pretokenizer",
+    "protect",
     "read_counts",
+    "temper",
     "train_tokenizer",
     "weigh",
     "word_splitter",

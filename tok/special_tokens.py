@@ -22,6 +22,11 @@ TRAILING = {
 SPECIAL_TOKENS = LEADING | TRAILING
 
 
+def placeholder(number: int) -> str:
+    """The spelling of a reserved special token, to be given a meaning later."""
+    return f"<｜place▁holder▁no▁{number}｜>"
+
+
 def chat_template(bos: bool) -> str:
     """The Jinja template for conversations: system text first, then turns; an answer ends with eos.
 

@@ -1,4 +1,4 @@
-"""Texts in whatever form a caller has them, as the native core takes them: one buffer and offsets."""
+"""Texts as callers have them, and as the native core takes them: one buffer and offsets."""
 
 import os
 from collections.abc import Sequence

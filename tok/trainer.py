@@ -1,20 +1,26 @@
-"""From word counts to a tokenizer.
+"""From word counts to merges.
 
-The merges are learned by the native core (`tok/native/trainer.cpp`): the most frequent pair first,
-ties to the smaller ids, which is the order of `tokenizers`' `BpeTrainer`, merge for merge. What
-comes out is a `tokenizers.Tokenizer`: DeepSeek-V3's layout of ids, specials first, then the 256
-bytes in byte-level order, then the merges in the order they were made, then the other specials.
+The merges are learned by the native core (`tok/native/trainer.cpp`, `corpus.cpp`): the most
+frequent pair first, ties to the smaller symbols, which is the order of `tokenizers`' `BpeTrainer`,
+merge for merge. Everything else that training can do is said in terms of that one loop:
+
+* going on from a vocabulary (`start`): its merges are made first, then new ones are learned;
+* protected tokens: a vocabulary to start from that spells them;
+* superwords: going on from the merges of one scheme with counts of another, whose words reach
+  across spaces;
+* parity: the same merges, chosen for the language that is worst off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import pre_tokenizers
 
 from tok import _native
-from tok.schemes import pretokenizer
-from tok.special_tokens import LEADING, TRAILING
+from tok.texts import available_threads, text_buffers
 
 # The 256 characters that stand for the 256 bytes in a byte-level vocabulary, in id order.
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -30,95 +36,166 @@ def _byte_of_character() -> dict[str, int]:
 BYTE_OF_CHARACTER = _byte_of_character()
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens and the merges that make them.
+
+    tokens: by symbol, 0..255 the single bytes in byte-level order, then in the order they were
+    made. merges: int64 [merges, 4], by rank: left and right symbol, the symbol they make (two
+    merges can make the same one), and the count of the pair when it was chosen.
+    """
+
+    tokens: tuple[bytes, ...]
+    merges: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, word: bytes) -> list[int]:
+        """Symbols of a word, by making the merges in order: slow, for a word at a time."""
+        rank = {(left, right): (r, merged) for r, (left, right, merged) in self._rows()}
+        return _merge_word([self.tokens.index(bytes([b])) for b in word], rank)
+
+    def _rows(self) -> Iterable[tuple[int, tuple[int, int, int]]]:
+        return enumerate(map(tuple, self.merges[:, :3].tolist()))
+
+
+BYTES = Vocabulary(
+    tuple(bytes([BYTE_OF_CHARACTER[character]]) for character in ALPHABET),
+    np.empty((0, 4), np.int64),
+)
+
+
+def _merge_word(symbols: list[int], rank: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
+    while len(symbols) > 1:
+        found = [(*rank[pair], i) for i, pair in enumerate(pairwise(symbols)) if pair in rank]
+        if not found:
+            break
+        _, merged, i = min(found)
+        symbols = [*symbols[:i], merged, *symbols[i + 2 :]]
+    return symbols
+
+
+def protect(words: Iterable[bytes], start: Vocabulary = BYTES) -> Vocabulary:
+    """A vocabulary in which each of the words is one token, for training to go on from.
+
+    Merges are added to `start`, from the left, until each word is a single token; as they come
+    first, these tokens are also made wherever the bytes stand within longer words. Raises
+    ValueError for an empty word.
+    """
+    tokens = list(start.tokens)
+    symbol_of = {token: i for i, token in enumerate(tokens)}
+    rows = start.merges.tolist()
+    rank = {(row[0], row[1]): (r, row[2]) for r, row in enumerate(rows)}
+    for word in words:
+        if not word:
+            raise ValueError("a protected token is empty: expected at least one byte")
+        symbols = _merge_word([symbol_of[bytes([b])] for b in word], rank)
+        while len(symbols) > 1:
+            pair = (symbols[0], symbols[1])
+            token = tokens[pair[0]] + tokens[pair[1]]
+            if token not in symbol_of:
+                symbol_of[token] = len(tokens)
+                tokens.append(token)
+            rank[pair] = (len(rows), symbol_of[token])
+            rows.append([*pair, symbol_of[token], 0])
+            symbols = _merge_word(symbols, rank)
+    return Vocabulary(tuple(tokens), np.array(rows, np.int64).reshape(-1, 4))
+
+
 def learn_merges(
     counts: pa.Table,
-    max_merges: int,
+    max_tokens: int,
     *,
+    start: Vocabulary = BYTES,
     min_count: int = 1,
     max_token_bytes: int = 128,
+    forbidden: Collection[bytes] = (),
+    threads: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
-    """Learn merges from a table (`word`: large_binary, `count`: int64).
+) -> Vocabulary:
+    """Learn merges from a table (`word`: large_binary, `count`: int64), see `tok.counts.weigh`.
 
-    Returns int64 [merges, 3]: the left and right symbol (0..255 are bytes in byte-level order,
-    256 + i is the i-th merge) and how often the pair stood in the corpus when it was merged. Fewer
-    than `max_merges` when no pair is left that occurs `min_count` times. `progress(done)` is called
-    every 256 merges.
+    max_tokens: of the vocabulary, the 256 bytes among them; fewer come out when no pair is left
+    that occurs `min_count` times. max_token_bytes bounds new tokens. forbidden: tokens that must
+    not be made. The result does not depend on `threads` (default: all) nor on the order of rows.
+    `progress(tokens)` is called every 256 merges.
     """
-    words = counts["word"].combine_chunks()
-    if isinstance(words, pa.ChunkedArray):
-        words = pa.concat_arrays(words.chunks)
-    offsets = np.frombuffer(words.buffers()[1], np.int64)[
-        words.offset : words.offset + len(words) + 1
-    ]
-    data = np.frombuffer(words.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    symbol_of_byte = np.empty(256, np.uint8)
-    for symbol, character in enumerate(ALPHABET):
-        symbol_of_byte[BYTE_OF_CHARACTER[character]] = symbol
-    return _native.train(
-        symbol_of_byte[data],
-        offsets - offsets[0],
-        counts["count"].to_numpy().astype(np.int64),
-        max_merges,
+    merges = _native.learn_merges(
+        _words(counts),
+        list(start.tokens),
+        start.merges,
+        max_tokens,
         min_count,
         max_token_bytes,
+        list(forbidden),
+        threads or available_threads(),
         progress,
     )
+    return _extended(start, merges)
 
 
-def train_tokenizer(
-    counts: pa.Table,
-    vocab_size: int,
-    scheme: str,
+def learn_merges_parity(
+    counts: Mapping[str, pa.Table],
+    dev: Mapping[str, pa.Table],
+    max_tokens: int,
     *,
-    bos: bool = False,
+    units: Mapping[str, float] | None = None,
+    window: int = 0,
+    alpha: float = 2.0,
+    start: Vocabulary = BYTES,
     min_count: int = 1,
     max_token_bytes: int = 128,
+    forbidden: Collection[bytes] = (),
     progress: Callable[[int], None] | None = None,
-) -> Tokenizer:
-    """Train a byte-level BPE tokenizer.
+) -> Vocabulary:
+    """Learn merges that even out how well languages are compressed (arXiv 2508.04796).
 
-    counts: table (`word`, `count`), see `tok.counts.weigh`. vocab_size: begin, end and padding
-    tokens, 256 bytes and merges together; the other special tokens come on top of it. bos: whether
-    the tokenizer puts the begin token before every text. Raises ValueError when vocab_size leaves
-    no room for merges or the scheme is unknown.
+    counts: words to choose pairs from, by language; dev: words of development texts, for the same
+    languages or some of them (the others are merged along, never chosen for). units: what each
+    development text amounts to; the language with the fewest units a token is helped next. Default
+    1: parallel texts, which should take equally many tokens. window, alpha: a language is not
+    chosen for when it has been in more than alpha * window / languages of the last `window`
+    merges; 0 sets no limit. Start from the merges of `learn_merges` for the hybrid variant.
+    Memory: that of all pairs of all languages, some 60 bytes a byte of distinct words.
+
+    Raises ValueError when a development language has no counts.
     """
-    max_merges = vocab_size - len(LEADING) - len(ALPHABET)
-    if max_merges < 0:
-        least = len(LEADING) + len(ALPHABET)
-        raise ValueError(f"vocab_size {vocab_size} is too small: expected at least {least}")
-    merges = learn_merges(
-        counts,
-        max_merges,
-        min_count=min_count,
-        max_token_bytes=max_token_bytes,
-        progress=progress,
+    missing = sorted(set(dev) - set(counts))
+    if missing:
+        raise ValueError(f"no word counts for the development language {missing[0]!r}")
+    names = sorted(dev)
+    empty = pa.table([pa.array([], pa.large_binary()), pa.array([], pa.int64())], ["word", "count"])
+    languages = [
+        (_words(counts[name]), _words(dev.get(name, empty)), float((units or {}).get(name, 1.0)))
+        for name in names
+    ]
+    merges = _native.learn_merges_parity(
+        languages,
+        window,
+        alpha,
+        list(start.tokens),
+        start.merges,
+        max_tokens,
+        min_count,
+        max_token_bytes,
+        list(forbidden),
+        progress,
     )
-    tokens = list(ALPHABET)
-    for left, right, _ in merges.tolist():
-        tokens.append(tokens[left] + tokens[right])
-    vocab = {token: i for i, token in enumerate(LEADING.values())}
-    for token in tokens:
-        # Two merges can spell the same bytes; the second has no id of its own (as in `tokenizers`).
-        vocab.setdefault(token, len(vocab))
-    pairs = [(tokens[left], tokens[right]) for left, right, _ in merges.tolist()]
+    return _extended(start, merges)
 
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs))
-    tokenizer.pre_tokenizer = pretokenizer(scheme)
-    tokenizer.decoder = decoders.ByteLevel()
-    byte_level = processors.ByteLevel(trim_offsets=False)
-    if bos:
-        begin = LEADING["bos"]
-        template = processors.TemplateProcessing(
-            single=f"{begin} $A", pair=f"{begin} $A {begin}:1 $B:1", special_tokens=[(begin, 0)]
-        )
-        tokenizer.post_processor = processors.Sequence([byte_level, template])
-    else:
-        tokenizer.post_processor = byte_level
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(token, special=True, normalized=False)
-            for token in [*LEADING.values(), *TRAILING.values()]
-        ]
-    )
-    return tokenizer
+
+def _extended(start: Vocabulary, merges: np.ndarray) -> Vocabulary:
+    tokens = list(start.tokens)
+    for left, right, merged, _ in merges.tolist():
+        if merged == len(tokens):
+            tokens.append(tokens[left] + tokens[right])
+    return Vocabulary(tuple(tokens), np.concatenate([start.merges, merges]))
+
+
+def _words(counts: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    words = counts["word"].combine_chunks()
+    if isinstance(words, pa.ChunkedArray):
+        words = pa.concat_arrays(words.chunks or [pa.array([], pa.large_binary())])
+    (data, offsets), *_ = text_buffers(words)
+    return data, offsets, counts["count"].to_numpy().astype(np.int64, copy=False)

@@ -1,9 +1,10 @@
 // The trainer's Python face.
 
-#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
+#include <tuple>
 
 #include "bind.hpp"
 #include "trainer.hpp"
@@ -14,39 +15,49 @@ using namespace nb::literals;
 
 namespace {
 
-Words checked_words(const Array<uint32_t>& symbols, const Array<int64_t>& offsets,
-                    const Array<int64_t>& counts, size_t n_symbols) {
+using Table = std::tuple<Array<uint8_t>, Array<int64_t>, Array<int64_t>>;  // bytes, offsets, counts
+using MergeRows = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+Words checked(const Table& table) {
+  const auto& [bytes, offsets, counts] = table;
   const size_t n = counts.shape(0);
   if (offsets.shape(0) != n + 1) throw std::invalid_argument("offsets must be one longer than counts");
   if (n >= (size_t{1} << 32)) throw std::invalid_argument("more than 2^32 distinct words");
   const int64_t* o = offsets.data();
-  if (o[0] != 0 || o[n] != static_cast<int64_t>(symbols.shape(0)))
-    throw std::invalid_argument("offsets must run from 0 to the number of symbols");
+  if (o[0] < 0 || o[n] > static_cast<int64_t>(bytes.shape(0)))
+    throw std::invalid_argument("offsets must lie within the bytes");
   for (size_t i = 0; i < n; ++i) {
     if (o[i + 1] < o[i]) throw std::invalid_argument("offsets must ascend");
     if (counts.data()[i] < 0) throw std::invalid_argument("counts must not be negative");
   }
-  for (size_t i = 0; i < symbols.shape(0); ++i)
-    if (symbols.data()[i] >= n_symbols) throw std::invalid_argument("a symbol without a token");
-  return {{symbols.data(), symbols.shape(0)}, {o, n + 1}, {counts.data(), n}};
+  return {{bytes.data(), bytes.shape(0)}, {o, n + 1}, {counts.data(), n}};
 }
 
-nb::object learn_merges(Array<uint32_t> symbols, Array<int64_t> offsets, Array<int64_t> counts,
-                        const std::vector<nb::bytes>& tokens, int64_t max_symbols,
-                        int64_t min_count, int64_t max_token_bytes, size_t threads, nb::object progress) {
-  const Words words = checked_words(symbols, offsets, counts, tokens.size());
-  std::vector<std::string> spelled;
-  for (const nb::bytes& token : tokens) spelled.emplace_back(token.c_str(), token.size());
-  std::vector<Merge> merges;
-  {
-    nb::gil_scoped_release release;
-    merges = train(words, std::move(spelled), {max_symbols, min_count, max_token_bytes, threads},
-                   [&](int64_t done) {
-                     nb::gil_scoped_acquire acquire;
-                     if (PyErr_CheckSignals() != 0) throw nb::python_error();
-                     if (!progress.is_none()) progress(done);
-                   });
-  }
+TrainOptions options_of(const std::vector<nb::bytes>& tokens, const MergeRows& merges,
+                        int64_t max_tokens, int64_t min_count, int64_t max_token_bytes,
+                        const std::vector<nb::bytes>& forbidden, size_t threads,
+                        nb::object progress) {
+  if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+  if (merges.shape(0) > 0 && merges.shape(1) < 3)
+    throw std::invalid_argument("merges must have the columns left, right, merged");
+  TrainOptions options{};
+  for (const nb::bytes& token : tokens) options.tokens.emplace_back(token.c_str(), token.size());
+  for (size_t i = 0; i < merges.shape(0); ++i)
+    options.merges.push_back({merges(i, 0), merges(i, 1), merges(i, 2), 0});
+  for (const nb::bytes& token : forbidden) options.forbidden.emplace(token.c_str(), token.size());
+  options.max_tokens = max_tokens;
+  options.min_count = min_count;
+  options.max_token_bytes = max_token_bytes;
+  options.threads = threads;
+  options.progress = [progress = std::move(progress)](int64_t done) {
+    nb::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (!progress.is_none()) progress(done);
+  };
+  return options;
+}
+
+nb::object rows_of(const std::vector<Merge>& merges) {
   auto* rows = new int64_t[merges.size() * 4];
   for (size_t i = 0; i < merges.size(); ++i) {
     rows[4 * i] = merges[i].left;
@@ -58,11 +69,47 @@ nb::object learn_merges(Array<uint32_t> symbols, Array<int64_t> offsets, Array<i
   return nb::cast(nb::ndarray<nb::numpy, int64_t, nb::ndim<2>>(rows, {merges.size(), 4}, owner));
 }
 
+nb::object learn_merges(const Table& words, const std::vector<nb::bytes>& tokens,
+                        const MergeRows& merges, int64_t max_tokens, int64_t min_count,
+                        int64_t max_token_bytes, const std::vector<nb::bytes>& forbidden,
+                        size_t threads, nb::object progress) {
+  const TrainOptions options = options_of(tokens, merges, max_tokens, min_count, max_token_bytes,
+                                          forbidden, threads, std::move(progress));
+  const Words checked_words = checked(words);
+  std::vector<Merge> learned;
+  {
+    nb::gil_scoped_release release;
+    learned = train(checked_words, options);
+  }
+  return rows_of(learned);
+}
+
+nb::object learn_merges_parity(const std::vector<std::tuple<Table, Table, double>>& languages,
+                               int64_t window, double alpha, const std::vector<nb::bytes>& tokens,
+                               const MergeRows& merges, int64_t max_tokens, int64_t min_count,
+                               int64_t max_token_bytes, const std::vector<nb::bytes>& forbidden,
+                               nb::object progress) {
+  const TrainOptions options = options_of(tokens, merges, max_tokens, min_count, max_token_bytes,
+                                          forbidden, 1, std::move(progress));
+  std::vector<Language> checked_languages;
+  for (const auto& [train_words, dev_words, units] : languages)
+    checked_languages.push_back({checked(train_words), checked(dev_words), units});
+  std::vector<Merge> learned;
+  {
+    nb::gil_scoped_release release;
+    learned = train_parity(checked_languages, options, {window, alpha});
+  }
+  return rows_of(learned);
+}
+
 }  // namespace
 
 void bind_trainer(nb::module_& m) {
-  m.def("learn_merges", &learn_merges, "symbols"_a, "offsets"_a, "counts"_a, "tokens"_a,
-        "max_symbols"_a, "min_count"_a, "max_token_bytes"_a, "threads"_a, "progress"_a.none());
+  m.def("learn_merges", &learn_merges, "words"_a, "tokens"_a, "merges"_a, "max_tokens"_a,
+        "min_count"_a, "max_token_bytes"_a, "forbidden"_a, "threads"_a, "progress"_a.none());
+  m.def("learn_merges_parity", &learn_merges_parity, "languages"_a, "window"_a, "alpha"_a,
+        "tokens"_a, "merges"_a, "max_tokens"_a, "min_count"_a, "max_token_bytes"_a, "forbidden"_a,
+        "progress"_a.none());
 }
 
 }  // namespace gristmill

@@ -42,20 +42,21 @@ constexpr size_t batch = 128;  // pairs visited together, so that memory can be 
 
 }  // namespace
 
-Corpus::Corpus(const Words& words, const std::vector<uint32_t>& token_bytes,
-               int64_t max_token_bytes, size_t threads)
+Corpus::Corpus(const Words& words, const std::array<Symbol, 256>& symbol_of_byte,
+               const std::vector<uint32_t>& token_bytes, int64_t max_token_bytes, size_t threads)
     : token_bytes_(token_bytes), max_token_bytes_(max_token_bytes), threads_(threads) {
   std::vector<uint32_t> order;  // words of fewer than two symbols have no pairs
   uint64_t size = 1;
   for (size_t w = 0; w < words.counts.size(); ++w) {
     const int64_t length = words.offsets[w + 1] - words.offsets[w];
+    tokens_ += length * words.counts[w];
     if (length < 2 || words.counts[w] <= 0) continue;
     order.push_back(static_cast<uint32_t>(w));
     size += length + 1;
   }
   if (size >= inside)
     throw std::invalid_argument(
-        "the distinct words have more than 4 billion symbols together: leave out the rarest words");
+        "the distinct words have more than 4 GiB together: leave out the rarest ones");
   // Most counts are small: those by counting, the others by comparing.
   constexpr int64_t small = 1 << 12;
   std::vector<uint32_t> sorted(order.size());
@@ -81,7 +82,7 @@ Corpus::Corpus(const Words& words, const std::vector<uint32_t>& token_bytes,
     if (runs_.empty() || runs_.back().count != words.counts[w])
       runs_.push_back({static_cast<uint32_t>(to - slots_.data()), words.counts[w]});
     const int64_t begin = words.offsets[w], end = words.offsets[w + 1];
-    to = std::copy(words.symbols.begin() + begin, words.symbols.begin() + end, to);
+    for (int64_t i = begin; i < end; ++i) *to++ = symbol_of_byte[words.bytes[i]];
     *to++ = separator;
     symbols_ += end - begin;
   }
@@ -362,6 +363,7 @@ void Corpus::merge(Pair pair, Symbol merged) {
     slots[at] = merged;
     slots[at + wc - 1] = merged;
     --symbols_;
+    tokens_ -= count;
     if (x != separator) left_.add(x, count, at - width_[x]);
     if (y != separator) right_.add(y, count, at);
   }

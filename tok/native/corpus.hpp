@@ -1,6 +1,7 @@
 // The words a trainer works on, their adjacent pairs, and one operation: merge a pair everywhere.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -10,10 +11,10 @@
 
 namespace gristmill {
 
-// Words as the trainer takes them: word w is symbols[offsets[w] .. offsets[w + 1]] and stands for
+// Words as the trainer takes them: word w is bytes[offsets[w] .. offsets[w + 1]] and stands for
 // counts[w] occurrences.
 struct Words {
-  std::span<const Symbol> symbols;
+  std::span<const uint8_t> bytes;
   std::span<const int64_t> offsets;
   std::span<const int64_t> counts;
 };
@@ -23,9 +24,9 @@ class Corpus {
  public:
   // token_bytes: the length of every symbol's token in bytes, shared with the trainer, which adds
   // an entry before each merge. Pairs longer than max_token_bytes do not exist. Throws
-  // std::invalid_argument when there are more than 2^32 symbols.
-  Corpus(const Words& words, const std::vector<uint32_t>& token_bytes, int64_t max_token_bytes,
-         size_t threads);
+  // std::invalid_argument when the words have more than 2^32 bytes.
+  Corpus(const Words& words, const std::array<Symbol, 256>& symbol_of_byte,
+         const std::vector<uint32_t>& token_bytes, int64_t max_token_bytes, size_t threads);
 
   // Count all pairs anew and list where those stand that occur at least `threshold` times; the
   // others are forgotten until the next call. O(symbols).
@@ -47,7 +48,7 @@ class Corpus {
   // happens to a pair that is not indexed.
   void merge(Pair pair, Symbol merged);
 
-  int64_t symbols() const { return symbols_; }  // symbols left in all words, each word once
+  int64_t tokens() const { return tokens_; }  // in all words, by their counts
 
  private:
   struct Entry {  // an indexed pair
@@ -110,7 +111,8 @@ class Corpus {
   std::vector<uint32_t> width_;  // by symbol: slots it takes
   std::vector<Run> runs_;        // ascending by begin, the last one beyond the end
   std::vector<uint32_t> run_of_block_;
-  int64_t symbols_ = 0;
+  int64_t symbols_ = 0;  // in the slots, each word once
+  int64_t tokens_ = 0;
 
   int64_t threshold_ = 1;
   PairTable<Entry> entries_;

@@ -1,62 +1,186 @@
+// The choice of merges; the work of making them is in corpus.cpp.
+//
+// Plain training has one corpus with everything in it. Its index holds pairs down to a threshold
+// that starts near the count at which training will end, as far as that can be guessed, and is
+// lowered when it turns out too high; the result does not depend on it.
+//
+// Parity training has two corpora a language, one to choose pairs from and one to measure. A merge
+// is made in all of them, so pairs of any count stay indexed and memory is that of all pairs.
+
 #include "trainer.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
+#include <deque>
+#include <memory>
+#include <stdexcept>
 #include <unordered_map>
 
 namespace gristmill {
+namespace {
 
-std::vector<Merge> train(const Words& words, std::vector<std::string> tokens,
-                         const TrainOptions& options,
-                         const std::function<void(int64_t)>& progress) {
-  std::vector<uint32_t> token_bytes;
-  std::unordered_map<std::string, Symbol> symbol_of;
-  for (const std::string& token : tokens) {
-    symbol_of.emplace(token, static_cast<Symbol>(token_bytes.size()));
-    token_bytes.push_back(static_cast<uint32_t>(token.size()));
+// Tokens by their bytes. Two merges can spell the same token; then both make one symbol.
+class Vocabulary {
+ public:
+  explicit Vocabulary(const TrainOptions& options) : tokens_(options.tokens) {
+    if (tokens_.size() < 256) throw std::invalid_argument("expected at least the 256 bytes as tokens");
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+      token_bytes_.push_back(static_cast<uint32_t>(tokens_[i].size()));
+      symbol_of_.emplace(tokens_[i], static_cast<Symbol>(i));
+    }
+    for (Symbol i = 0; i < 256; ++i) {
+      if (tokens_[i].size() != 1) throw std::invalid_argument("the first 256 tokens must be bytes");
+      symbol_of_byte_[static_cast<uint8_t>(tokens_[i][0])] = i;
+    }
+    for (const Merge& merge : options.merges)
+      if (std::min({merge.left, merge.right, merge.merged}) < 0 ||
+          std::max({merge.left, merge.right, merge.merged}) >= size())
+        throw std::invalid_argument("a merge of a symbol without a token");
   }
-  Corpus corpus(words, token_bytes, options.max_token_bytes, options.threads);
-  const int64_t least = std::max<int64_t>(options.min_count, 1);
 
-  int64_t total = 0;
-  for (size_t w = 0; w < words.counts.size(); ++w)
-    total += words.counts[w] * (words.offsets[w + 1] - words.offsets[w]);
-  static const double divisor = getenv("GM_DIV") ? atof(getenv("GM_DIV")) : 16;
-  static const int early = getenv("GM_EARLY") ? atoi(getenv("GM_EARLY")) : 1000;
-  const int64_t start =
-      std::max<int64_t>(least, total / (divisor * std::max<int64_t>(options.max_symbols, 1)));
-  corpus.index(start);
-  bool compacted = false;
+  std::string joined(Pair pair) const { return tokens_[pair.left] + tokens_[pair.right]; }
+
+  // The symbol of a token, and whether it is new.
+  std::pair<Symbol, bool> add(std::string token) {
+    const auto [known, fresh] = symbol_of_.try_emplace(token, static_cast<Symbol>(tokens_.size()));
+    if (fresh) {
+      token_bytes_.push_back(static_cast<uint32_t>(token.size()));
+      tokens_.push_back(std::move(token));
+    }
+    return {known->second, fresh};
+  }
+
+  int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
+  const std::vector<uint32_t>& token_bytes() const { return token_bytes_; }
+  const std::array<Symbol, 256>& symbol_of_byte() const { return symbol_of_byte_; }
+
+ private:
+  std::vector<std::string> tokens_;
+  std::vector<uint32_t> token_bytes_;
+  std::unordered_map<std::string, Symbol> symbol_of_;
+  std::array<Symbol, 256> symbol_of_byte_;
+};
+
+// Make the merges of the vocabulary that training goes on from.
+void replay(Corpus& corpus, const TrainOptions& options) {
+  if (options.merges.empty()) return;
+  corpus.index(1);
+  std::vector<bool> made(options.tokens.size());
+  for (const Merge& merge : options.merges) {
+    corpus.merge({static_cast<Symbol>(merge.left), static_cast<Symbol>(merge.right)},
+                 static_cast<Symbol>(merge.merged));
+    if (made[merge.merged]) corpus.index(1);
+    made[merge.merged] = true;
+  }
+}
+
+}  // namespace
+
+std::vector<Merge> train(const Words& words, const TrainOptions& options) {
+  Vocabulary vocabulary(options);
+  Corpus corpus(words, vocabulary.symbol_of_byte(), vocabulary.token_bytes(),
+                options.max_token_bytes, options.threads);
+  replay(corpus, options);
+
+  // Counts at the end of a training are about a tenth of tokens a token; a bit too high a guess
+  // costs one more index, too low a one costs lists that nobody reads.
+  const int64_t least = std::max<int64_t>(options.min_count, 1);
+  corpus.index(std::max(least, corpus.tokens() / (8 * std::max<int64_t>(options.max_tokens, 1))));
+  // The first merges make most of the gaps: closing them early keeps the rest close together.
+  constexpr size_t early = 1000;
 
   std::vector<Merge> merges;
-  while (static_cast<int64_t>(tokens.size()) < options.max_symbols) {
-    if (!compacted && merges.size() >= (size_t)early) {
-      corpus.index(corpus.threshold());
-      compacted = true;
-    }
+  while (vocabulary.size() < options.max_tokens) {
     const Corpus::Best best = corpus.best();
     if (best.count < least) {
       if (corpus.threshold() <= least) break;
-      if (getenv("GM_V")) fprintf(stderr, "reindex at %zu merges, threshold %ld, memory %zu\n", merges.size(), corpus.threshold(), (size_t)0);
-      corpus.index(std::max<int64_t>(least, corpus.threshold() / 8));
+      corpus.index(std::max(least, corpus.threshold() / 8));
       continue;
     }
-    std::string token = tokens[best.pair.left] + tokens[best.pair.right];
-    const auto [known, fresh] = symbol_of.try_emplace(token, static_cast<Symbol>(tokens.size()));
-    if (fresh) {
-      token_bytes.push_back(static_cast<uint32_t>(token.size()));
-      tokens.push_back(std::move(token));
+    std::string token = vocabulary.joined(best.pair);
+    if (!options.forbidden.empty() && options.forbidden.contains(token)) {
+      corpus.forget(best.pair);
+      continue;
     }
-    const Symbol merged = known->second;
+    const auto [merged, fresh] = vocabulary.add(std::move(token));
     corpus.merge(best.pair, merged);
     merges.push_back({best.pair.left, best.pair.right, merged, best.count});
-    // Two merges can spell the same token (as in `tokenizers`, both then make one symbol); its
-    // pairs have grown, which the index does not follow.
-    if (!fresh) corpus.index(corpus.threshold());
-    if (merges.size() % 256 == 0) progress(static_cast<int64_t>(tokens.size()));
+    // Pairs of a symbol that there was before may have become more frequent, which the index does
+    // not follow.
+    if (!fresh || merges.size() == early) corpus.index(corpus.threshold());
+    if (merges.size() % 256 == 0 && options.progress) options.progress(vocabulary.size());
   }
-  if (getenv("GM_V")) fprintf(stderr, "end: threshold %ld, last %ld memory %zu\n", corpus.threshold(), merges.empty()?0:merges.back().count, (size_t)0);
+  return merges;
+}
+
+std::vector<Merge> train_parity(const std::vector<Language>& languages, const TrainOptions& options,
+                                const ParityOptions& parity) {
+  Vocabulary vocabulary(options);
+  const size_t n = languages.size();
+  auto corpora = [&](auto&& words) {
+    std::vector<std::unique_ptr<Corpus>> all;
+    for (const Language& language : languages) {
+      all.push_back(std::make_unique<Corpus>(words(language), vocabulary.symbol_of_byte(),
+                                             vocabulary.token_bytes(), options.max_token_bytes, 1));
+      replay(*all.back(), options);
+      all.back()->index(1);
+    }
+    return all;
+  };
+  const auto train = corpora([](const Language& l) { return l.train; });
+  const auto dev = corpora([](const Language& l) { return l.dev; });
+
+  const int64_t least = std::max<int64_t>(options.min_count, 1);
+  const double limit = parity.window > 0 ? parity.alpha * parity.window / n : 0;
+  std::deque<size_t> helped;  // by the last merges
+  std::vector<int64_t> times(n, 0);
+  std::vector<bool> exhausted(n, false);
+  std::vector<Merge> merges;
+  while (vocabulary.size() < options.max_tokens) {
+    // The worst language that may be helped; when the window rules all of them out, the worst.
+    size_t worst = n;
+    double worst_rate = 0;
+    for (const bool windowed : {true, false}) {
+      if (worst < n) break;
+      for (size_t l = 0; l < n; ++l) {
+        if (exhausted[l] || (windowed && limit > 0 && times[l] >= limit)) continue;
+        const double rate = languages[l].units / std::max<int64_t>(dev[l]->tokens(), 1);
+        if (worst == n || rate < worst_rate) {
+          worst = l;
+          worst_rate = rate;
+        }
+      }
+    }
+    if (worst == n) break;
+    const Corpus::Best best = train[worst]->best();
+    if (best.count < least) {
+      exhausted[worst] = true;
+      continue;
+    }
+    std::string token = vocabulary.joined(best.pair);
+    if (options.forbidden.contains(token)) {
+      train[worst]->forget(best.pair);
+      continue;
+    }
+    const auto [merged, fresh] = vocabulary.add(std::move(token));
+    for (size_t l = 0; l < n; ++l) {
+      train[l]->merge(best.pair, merged);
+      dev[l]->merge(best.pair, merged);
+      if (!fresh) {
+        train[l]->index(1);
+        dev[l]->index(1);
+      }
+    }
+    merges.push_back({best.pair.left, best.pair.right, merged, best.count});
+    if (limit > 0) {
+      helped.push_back(worst);
+      ++times[worst];
+      if (static_cast<int64_t>(helped.size()) > parity.window) {
+        --times[helped.front()];
+        helped.pop_front();
+      }
+    }
+    if (merges.size() % 256 == 0 && options.progress) options.progress(vocabulary.size());
+  }
   return merges;
 }
 
