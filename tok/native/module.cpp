@@ -5,4 +5,5 @@
 NB_MODULE(_native, m) {
   gristmill::bind_scanner(m);
   gristmill::bind_trainer(m);
+  gristmill::bind_encoder(m);
 }
