@@ -54,7 +54,7 @@ def assemble(
 
 
 def max_tokens(vocab_size: int) -> int:
-    """Bytes and merged tokens in a vocabulary of `vocab_size`, of which begin, end, padding are part.
+    """Bytes and merges in a vocabulary of `vocab_size`, begin, end and padding being part of it.
 
     Raises ValueError when the bytes do not fit.
     """

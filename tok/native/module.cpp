@@ -6,4 +6,5 @@ NB_MODULE(_native, m) {
   gristmill::bind_counter(m);
   gristmill::bind_scanner(m);
   gristmill::bind_trainer(m);
+  gristmill::bind_encoder(m);
 }
