@@ -82,13 +82,13 @@ class Table {
   Kinds ascii(uint8_t c) const { return entries_[c]; }
 
   // The character at p, which may be the end.
-  Character at(const uint8_t* p, const uint8_t* end) const {
+  [[gnu::always_inline]] Character at(const uint8_t* p, const uint8_t* end) const {
     if (p >= end) return {0, 0};
     if (*p < 0x80) return {entries_[*p], 1};
     return beyond_ascii(p, end);
   }
 
-  Character beyond_ascii(const uint8_t* p, const uint8_t* end) const {
+  [[gnu::always_inline]] Character beyond_ascii(const uint8_t* p, const uint8_t* end) const {
     const uint32_t lead = *p;
     const ptrdiff_t left = end - p;
     if (lead >= 0xe0 && lead < 0xf0 && left >= 3)
@@ -121,7 +121,7 @@ struct Cursor {
   bool sees(uint8_t byte) const { return p < end && *p == byte; }
 
   // Go on over characters of these kinds.
-  void pass(Kinds wanted) {
+  [[gnu::always_inline]] void pass(Kinds wanted) {
     while (p < end) {
       if (*p < 0x80) {
         if (!(table.ascii(*p) & wanted)) return;
@@ -135,7 +135,7 @@ struct Cursor {
   }
 
   // The same, at most `limit` characters.
-  void pass(Kinds wanted, int limit) {
+  [[gnu::always_inline]] void pass(Kinds wanted, int limit) {
     for (Character c; limit > 0 && (c = here()).is(wanted); --limit) p += c.size;
   }
 };

@@ -36,7 +36,7 @@ using namespace scan;
 // With `breaks`, \s*[\r\n]+ comes before them: it gives back whitespace until it ends in a line
 // break, so it ends after the last one of the run.
 template <bool breaks>
-const uint8_t* whitespace(Cursor at, Kinds cut = 0) {
+[[gnu::always_inline]] inline const uint8_t* whitespace(Cursor at, Kinds cut = 0) {
   const uint8_t* const start = at.p;
   if (sixteen_left(start, at.end)) {
     const Sixteen bytes(start);
@@ -78,7 +78,7 @@ int contraction(const uint8_t* p, const uint8_t* end) {
 
 // Letters, and before them one byte of the kinds `first` or none, where both are ASCII: bytes of the
 // word so far, at most 16, or 0 if it begins in another way. The word may go on beyond ASCII.
-int ascii_word(Cursor at, const Sixteen& bytes, Kinds first) {
+[[gnu::always_inline]] inline int ascii_word(Cursor at, const Sixteen& bytes, Kinds first) {
   const uint32_t letters = bytes.letters();
   const int before = ~letters & 1;
   if (*at.p >= 0x80 || !(at.table.ascii(*at.p) & (first | kLetter)) || !(letters >> before & 1))
@@ -87,7 +87,7 @@ int ascii_word(Cursor at, const Sixteen& bytes, Kinds first) {
 }
 
 // Go past the letters begun in this way; false if the word begins in another.
-bool pass_ascii_word(Cursor& at, Kinds first) {
+[[gnu::always_inline]] inline bool pass_ascii_word(Cursor& at, Kinds first) {
   if (!sixteen_left(at.p, at.end)) return false;
   const int bytes = ascii_word(at, Sixteen(at.p), first);
   if (bytes == 0) return false;
@@ -105,7 +105,7 @@ struct Gpt2 {
     return kSymbol;
   }
 
-  static const uint8_t* word(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (at.sees('\''))
       if (const int bytes = contraction<false>(at.p, at.end)) return at.p + bytes;
     if (pass_ascii_word(at, kPrefix)) return at.p;
@@ -125,7 +125,7 @@ struct Gpt2 {
 };
 
 // The end of \p{N}{1,3}.
-const uint8_t* digits(Cursor at) {
+[[gnu::always_inline]] inline const uint8_t* digits(Cursor at) {
   at.pass(kDigit, 3);
   return at.p;
 }
@@ -140,7 +140,7 @@ struct Cl100k {
     return kPrefix | (properties & unicode::kSpace ? kSpace : kSymbol);
   }
 
-  static const uint8_t* word(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (at.sees('\''))
       if (const int bytes = contraction<true>(at.p, at.end)) return at.p + bytes;
     if (pass_ascii_word(at, kPrefix)) return at.p;
@@ -181,7 +181,7 @@ struct O200k {
   // of the run in both, behind which only capitals stand, so W+ is that one character. Without
   // such a character the first alternative fails and the second takes the capitals. X being tried
   // first changes nothing where X could be a mark: as a letter it leads to the same end.
-  static const uint8_t* letters(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* letters(Cursor at) {
     const uint8_t* after_both = nullptr;
     Character c;
     while ((c = at.here()).is(kLetter) && !c.is(kLower)) {
@@ -197,7 +197,7 @@ struct O200k {
   }
 
   // X?U*W+S?|X?U+W*S? in ASCII, where no letter is in both; nullptr if it is something else.
-  static const uint8_t* ascii_letters(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* ascii_letters(Cursor at) {
     if (!sixteen_left(at.p, at.end)) return nullptr;
     const Sixteen bytes(at.p);
     if (ascii_word(at, bytes, kPrefix) == 0) return nullptr;
@@ -210,7 +210,7 @@ struct O200k {
     return at.sees('\'') ? at.p + contraction<true>(at.p, at.end) : at.p;
   }
 
-  static const uint8_t* word(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (const uint8_t* end = ascii_letters(at)) return end;
     const Character c = at.here();
     if (c.is(kLetter)) return letters(at);
@@ -274,7 +274,7 @@ struct DeepSeekLike {
   }
 
   // The next word. Before `piece_end` it lies in a piece of which words have been cut already.
-  static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
     if (const uint8_t* end = ascii_letters(at)) return end;
     const Character c = at.here();
     if (c.is(kBounded | kDigit)) {
@@ -286,15 +286,14 @@ struct DeepSeekLike {
         }
       }
       if (c.is(kDigit)) return digits_of_one_group({at.p, piece_end, at.table}, c.kinds);
-      static const Table table(&plain);
-      return word_of_third({at.p, piece_end, table});
+      return word_in_piece(at.p, piece_end);
     }
     return word_of_third(at);
   }
 
   // A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}J]* that begins in ASCII, of which the
   // first ends with its ASCII letters; nullptr if it is something else.
-  static const uint8_t* ascii_letters(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* ascii_letters(Cursor at) {
     if (!sixteen_left(at.p, at.end)) return nullptr;
     const int bytes = ascii_word(at, Sixteen(at.p), kPrefix | kSymbol);
     if (bytes == 0) return nullptr;
@@ -310,8 +309,13 @@ struct DeepSeekLike {
     return at.p;
   }
 
+  [[gnu::noinline]] static const uint8_t* word_in_piece(const uint8_t* p, const uint8_t* end) {
+    static const Table table(&plain);
+    return word_of_third({p, end, table});
+  }
+
   // Find the end of a bounded piece; true if it is all letters and marks.
-  static bool bounded(Cursor at, Kinds kinds, const uint8_t*& piece_end) {
+  [[gnu::always_inline]] static bool bounded(Cursor at, Kinds kinds, const uint8_t*& piece_end) {
     const Kinds group = kinds >> kGroupShift;
     Kinds all = kBoundedLetter;
     int left = Own::kBoundedRuns[group - 1].limit;
@@ -331,7 +335,7 @@ struct DeepSeekLike {
     return at.p;
   }
 
-  static const uint8_t* word_of_third(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word_of_third(Cursor at) {
     const Character c = at.here();
     const Character next = at.after(c);
     if (c.is(kSymbol)) {
