@@ -123,7 +123,11 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> Batches:
                     name: _strings(batch[source], path, source, row)
                     if source in batch.schema.names
                     else pa.nulls(batch.num_rows, pa.string())
-                    for name, source in [("text", "text"), ("key", key), *zip(columns, columns)]
+                    for name, source in [
+                        ("text", "text"),
+                        ("key", key),
+                        *((name, name) for name in columns),
+                    ]
                 }
                 row += batch.num_rows
                 yield _batch(made)
