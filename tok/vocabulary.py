@@ -27,6 +27,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,11 @@ import pyarrow as pa
 from tok.trainer import BYTE_OF_CHARACTER
 
 CONTEXTS = ("", "a", "Z", " ", "0", "!", "\n", "'", "/", "é", "中", "ไ", "क")
-# First words of names that tell no script.
+# First words of the names of letters and marks that belong to no script or to many.
 _SHARED = frozenset(
-    ["", *"COMBINING MODIFIER VARIATION FEMININE MASCULINE ENCLOSING MATHEMATICAL SCRIPT".split(),
-     *"DOUBLE-STRUCK BLACK-LETTER KATAKANA-HIRAGANA MICRO CARON OHM KELVIN ANGSTROM PLANCK".split(),
-     *"SUPERSCRIPT SUBSCRIPT ALEF BET GIMEL DALET INFORMATION TURNED VERTICAL".split()]
+    ["", "ANGSTROM", "BLACK-LETTER", "CARON", "COMBINING", "DOUBLE-STRUCK", "ENCLOSING", "FEMININE",
+     "INFORMATION", "KATAKANA-HIRAGANA", "KELVIN", "MASCULINE", "MATHEMATICAL", "MICRO", "MODIFIER",
+     "OHM", "PLANCK", "SCRIPT", "SUBSCRIPT", "SUPERSCRIPT", "TURNED", "VARIATION", "VERTICAL"]
 )  # fmt: skip
 Merges = dict[tuple[bytes, bytes], int]
 
@@ -102,7 +103,7 @@ def merge(data: bytes, merges: Merges) -> list[bytes]:
     """Merge bytes by the book: the pair of lowest rank first, the leftmost of equals. Quadratic."""
     parts = [data[i : i + 1] for i in range(len(data))]
     while len(parts) > 1:
-        ranks = [merges.get(pair, len(merges)) for pair in zip(parts, parts[1:], strict=False)]
+        ranks = [merges.get(pair, len(merges)) for pair in pairwise(parts)]
         best = min(ranks)
         if best == len(merges):
             break
@@ -156,7 +157,7 @@ def unreachable(encoder, vocabulary: Vocabulary) -> dict[int, str]:
 
 
 def can_be_in_utf8(data: bytes) -> bool:
-    """Whether some valid UTF-8 has these bytes in a row, perhaps cutting characters at both ends."""
+    """Whether some valid UTF-8 has these bytes in a row, cutting characters at the ends or not."""
     for start in range(min(3, len(data)) + 1):
         if start and not 0x80 <= data[start - 1] < 0xC0:
             return False
@@ -190,9 +191,9 @@ def count_in_words(encoder, batches: Iterable[pa.RecordBatch]) -> np.ndarray:
 
 
 def near_duplicates(tokens: pa.Table, kind: str) -> list[list[int]]:
-    """Groups (ids) of ordinary tokens that differ only by "case", "space" (a leading one) or "both".
+    """Groups (ids) of ordinary tokens that differ by "case", by a leading "space", or by "both".
 
-    The largest groups first.
+    Nothing else tells the tokens of a group apart. The largest groups first.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     columns = (tokens[name].to_pylist() for name in ("id", "text", "special"))
