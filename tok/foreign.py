@@ -16,7 +16,7 @@ class ForeignEncoder(Encoder):
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         tokenizer.encode_special_tokens = True
-        self.vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.special = {}
         self._added = {
             i: t.content.encode() for i, t in tokenizer.get_added_tokens_decoder().items()
