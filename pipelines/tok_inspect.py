@@ -179,11 +179,9 @@ def print_vocabulary(
         note = "--counts TABLE adds how often each token occurred in training"
         console.print(note, style="dim", highlight=False)
         return
-    under = Table(
-        title=f"under-trained: {summary['never_counted']:,} tokens never occurred in "
-        f"{summary['count']:,}",
-        title_justify="left",
-    )
+    never = f"tokens never occurred in training, of {summary['count']:,} tokens counted"
+    say(summary["never_counted"], never)
+    under = Table(title="the least trained", title_justify="left")
     for column in ("token", "id", "training count", ""):
         under.add_column(column, justify="right" if column in ("id", "training count") else "left")
     for row in summary["under_trained"][: rows if everything else 2 * rows]:
