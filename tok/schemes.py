@@ -16,6 +16,12 @@ here, so that what we count is what other people's code will encode.
 
 from tokenizers import Regex, pre_tokenizers
 
+from tok._native import word_ends
+
+_ANY_CASE_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_CAPITALS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_SMALL = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+
 _PUNCTUATION_WORD = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
 _SYMBOLS_AND_SPACE = r""" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 
@@ -24,6 +30,20 @@ _UNSPACED_ABUGIDAS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 
 # \r and \n stand as literal characters in DeepSeek's tokenizer.json, hence no raw string there.
 SCHEMES: dict[str, tuple[str, ...]] = {
+    "gpt2": (
+        r"'s|'t|'re|'ve|'m|'ll|'d"
+        r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    ),
+    "cl100k": (
+        _ANY_CASE_CONTRACTION
+        + r"|[^\r\n\p{L}\p{N}]?\p{L}+"
+        + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    "o200k": (
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}*{_SMALL}+{_ANY_CASE_CONTRACTION}?"
+        + rf"|[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}+{_SMALL}*{_ANY_CASE_CONTRACTION}?"
+        + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
     "deepseek-v3": (
         r"\p{N}{1,3}",
         "[一-龥぀-ゟ゠-ヿ]+",
@@ -41,15 +61,32 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 }
 
 
+def _known(scheme: str) -> str:
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown pretokenizer scheme {scheme!r}: expected one of {list(SCHEMES)}")
+    return scheme
+
+
+def split_words(text: str | bytes, scheme: str) -> list[bytes]:
+    """Cut one text into words, by the native scanner.
+
+    Raises ValueError when the scheme is unknown, or UnicodeEncodeError for lone surrogates.
+    """
+    text = text.encode() if isinstance(text, str) else text
+    ends = word_ends(_known(scheme), text).tolist()
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def word_splitter(scheme: str) -> pre_tokenizers.PreTokenizer:
-    """Cut text into words, without the byte-level alphabet; for counting.
+    """Cut text into words by the scheme's regexes; what the native scanner is held to in tests.
 
     Raises ValueError when the scheme is unknown.
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"unknown pretokenizer scheme {scheme!r}: expected one of {list(SCHEMES)}")
     return pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SCHEMES[scheme]]
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+            for pattern in SCHEMES[_known(scheme)]
+        ]
     )
 
 

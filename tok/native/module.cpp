@@ -3,5 +3,7 @@
 #include "bind.hpp"
 
 NB_MODULE(_native, m) {
+  gristmill::bind_scanner(m);
   gristmill::bind_trainer(m);
+  gristmill::bind_encoder(m);
 }

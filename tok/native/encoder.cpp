@@ -1,0 +1,468 @@
+// From texts to ids. Work is dealt to threads in tasks of about a megabyte: a run of short texts, or
+// a piece of a long one, cut where every scheme starts a new word whatever stands before (see
+// `safe_cut`). A thread takes a text through these steps:
+//
+// 1. Check that it is UTF-8.
+// 2. Cut out added tokens that are to be recognised (usually none), longest first, from the left.
+// 3. The scanner gives the ends of the next 128 words. Each word of up to 31 bytes is made a key and
+//    hashed, and the line of its cache is asked for ahead of use.
+// 4. Each word is looked up in that thread's cache; one that is not there is encoded (bpe.cpp) and
+//    put there, unless it has more ids than an entry holds.
+//
+// Caches forget rather than grow: a thread has 4 MiB for words up to 15 bytes (65,536 entries of 64
+// bytes for two), 2 MiB for words of 16 to 31 bytes, 512 KiB for pairs of tokens. They outlive a
+// call: the encoder keeps as many of these as threads have ever run at once.
+//
+// Memory besides: 4 bytes a token while a task's ids are collected, and again in the result (one
+// thread alone collects in the result itself); one bit a byte for words of 256 bytes and more.
+
+#include "encoder.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <thread>
+
+#include "utf8.hpp"
+#include "word_cache.hpp"
+
+namespace gristmill {
+namespace {
+
+constexpr size_t kBlock = 128;  // words
+
+bool ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
+
+// Whether a letter of one of some scripts begins here: Latin, Cyrillic, Thai, kana, Han, Hangul.
+bool letter_begins(const uint8_t* p, size_t left) {
+  if (ascii_letter(p[0])) return true;
+  if (left < 3) return false;
+  switch (p[0]) {
+    case 0xd0: return p[1] >= 0x90 && p[1] <= 0xbf;
+    case 0xe0: return p[1] == 0xb8 && p[2] >= 0x81 && p[2] <= 0xae;
+    case 0xe3: return (p[1] == 0x81 && p[2] >= 0x82) || (p[1] == 0x82 && p[2] <= 0x96);
+    case 0xe5: case 0xe6: case 0xe7: case 0xe8: return true;
+    case 0xeb: case 0xec: return true;
+    default: return false;
+  }
+}
+
+uint64_t mix(uint64_t x) {
+  x ^= x >> 32;
+  x *= 0xd6e8feb86659fd93ULL;
+  x ^= x >> 32;
+  x *= 0xd6e8feb86659fd93ULL;
+  return x ^ x >> 32;
+}
+
+}  // namespace
+
+Ids::~Ids() { std::free(data_); }
+
+void Ids::swap(Ids& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(capacity_, other.capacity_);
+}
+
+void Ids::grow(size_t least) {
+  const size_t capacity = std::max(least + least / 8, capacity_ + capacity_ / 2 + 1024);
+  void* moved = std::realloc(data_, capacity * sizeof(int32_t));
+  if (moved == nullptr) throw std::bad_alloc();
+  data_ = static_cast<int32_t*>(moved);
+  capacity_ = capacity;
+}
+
+void Ids::shrink() {
+  if (capacity_ == size_) return;
+  void* moved = std::realloc(data_, std::max<size_t>(size_, 1) * sizeof(int32_t));
+  if (moved == nullptr) return;
+  data_ = static_cast<int32_t*>(moved);
+  capacity_ = size_;
+}
+
+void Ids::clear() {
+  std::free(data_);
+  data_ = nullptr;
+  size_ = capacity_ = 0;
+}
+
+int32_t* Ids::release() {
+  int32_t* data = data_;
+  data_ = nullptr;
+  size_ = capacity_ = 0;
+  return data;
+}
+
+class Encoder::Worker {
+ public:
+  WordCache<ShortKey, 4, 16> short_words;
+  WordCache<LongKey, 8, 14> long_words;
+  PairMemo pairs;
+  const uint8_t* readable = nullptr;  // end of the memory that the text at hand lies in
+
+  void words(const Bpe& bpe, Scheme scheme, const uint8_t* text, size_t size, Ids& out);
+};
+
+void Encoder::Worker::words(const Bpe& bpe, Scheme scheme, const uint8_t* text, size_t size,
+                            Ids& out) {
+  Scanner scanner(scheme, text, size);
+  size_t ends[kBlock];
+  ShortKey keys[kBlock];
+  void* buckets[kBlock];
+  size_t begin = 0;
+  while (const size_t n = scanner.next(ends, kBlock)) {
+    size_t at = begin;
+    for (size_t i = 0; i < n; ++i) {
+      const size_t length = ends[i] - at;
+      if (length <= ShortKey::kMaxWord) {
+        keys[i] = ShortKey(text + at, length, readable);
+        buckets[i] = short_words.bucket(keys[i].hash());
+        __builtin_prefetch(buckets[i]);
+      } else if (length <= LongKey::kMaxWord) {
+        buckets[i] = long_words.bucket(LongKey(text + at, length, readable).hash());
+        __builtin_prefetch(buckets[i]);
+        __builtin_prefetch(static_cast<char*>(buckets[i]) + 64);
+      }
+      at = ends[i];
+    }
+    int32_t* const start = out.room(at - begin + 8);
+    int32_t* id = start;
+    at = begin;
+    for (size_t i = 0; i < n; ++i) {
+      const uint8_t* word = text + at;
+      const size_t length = ends[i] - at;
+      at = ends[i];
+      if (length <= ShortKey::kMaxWord) {
+        auto* bucket = static_cast<decltype(short_words)::Bucket*>(buckets[i]);
+        size_t count = static_cast<size_t>(short_words.find(bucket, keys[i], id));
+        if (count == 0) {
+          count = bpe.encode(word, length, id, pairs);
+          if (count <= short_words.kMaxIds) short_words.put(bucket, keys[i], id, count);
+        }
+        id += count;
+      } else if (length <= LongKey::kMaxWord) {
+        auto* bucket = static_cast<decltype(long_words)::Bucket*>(buckets[i]);
+        const LongKey key(word, length, readable);
+        size_t count = static_cast<size_t>(long_words.find(bucket, key, id));
+        if (count == 0) {
+          count = bpe.encode(word, length, id, pairs);
+          if (count <= long_words.kMaxIds) long_words.put(bucket, key, id, count);
+        }
+        id += count;
+      } else {
+        id += bpe.encode(word, length, id, pairs);
+      }
+    }
+    out.advance(static_cast<size_t>(id - start));
+    begin = at;
+  }
+}
+
+Encoder::Encoder(Bpe bpe, Scheme scheme, std::vector<AddedToken> added)
+    : bpe_(std::move(bpe)), scheme_(scheme), added_(std::move(added)) {
+  for (int pass = 0; pass < 2; ++pass) {
+    std::vector<std::string_view> contents;
+    for (const AddedToken& token : added_) {
+      const bool here = token.normalized == (pass == 1);
+      contents.push_back(here ? std::string_view(token.content) : std::string_view());
+      if (here && !token.content.empty())
+        begins_[pass][static_cast<uint8_t>(token.content[0])] = true;
+    }
+    matchers_[pass] = Trie(contents);
+  }
+  for (const AddedToken& token : added_)
+    for (size_t i = 1; i < token.content.size(); ++i)
+      if (token.content[i] == ' ' || token.content[i - 1] == '\n') may_cut_ = false;
+}
+
+void Encoder::set_joined(std::vector<Joined> joined) {
+  joined_ = std::move(joined);
+  int32_t highest = -1;
+  for (const Joined& j : joined_) highest = std::max(highest, j.id);
+  parts_of_.assign(static_cast<size_t>(highest + 1), -1);
+  for (size_t i = 0; i < joined_.size(); ++i)
+    parts_of_[static_cast<size_t>(joined_[i].id)] = static_cast<int32_t>(i);
+}
+
+Encoder::~Encoder() = default;
+
+std::unique_ptr<Encoder::Worker> Encoder::borrow() const {
+  {
+    std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      auto worker = std::move(idle_.back());
+      idle_.pop_back();
+      return worker;
+    }
+  }
+  return std::make_unique<Worker>();
+}
+
+void Encoder::give_back(std::unique_ptr<Worker> worker) const {
+  std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(worker));
+}
+
+// The first place from `at` on where the text may be cut without a trace. Two kinds of them:
+//
+// - before the space in "a b" (ASCII letters). No scheme has a word with a space after a letter, so
+//   one ends before the space; and where a word ends the next begins, whatever stood before, for
+//   the expressions look ahead only. Nor does the left part end otherwise when the text ends there:
+//   what a letter's word may take up next (letters, marks, joiners, an apostrophe) is not a space.
+// - after a line break before a letter. No scheme has a word with a letter after a line break. The
+//   left part ends in a run of white space, which all schemes but gpt2 take up to its last line
+//   break, a letter following or not. In gpt2 the run's last character is a word of its own when a
+//   letter follows and part of the run when the text ends: so there the line break must be all of
+//   the run, a visible ASCII character standing before it.
+//
+// Digits and runs of unspaced scripts, which some schemes count out in groups, begin anew there:
+// neither a space nor a line break is part of such a run.
+size_t Encoder::safe_cut(const uint8_t* text, size_t at, size_t size) const {
+  for (size_t i = std::max<size_t>(at, 2); i + 1 < size; ++i) {
+    if (text[i] == ' ') {
+      if (ascii_letter(text[i - 1]) && ascii_letter(text[i + 1])) return i;
+    } else if (text[i - 1] == '\n') {
+      if (letter_begins(text + i, size - i) &&
+          (scheme_ != Scheme::gpt2 || (text[i - 2] > ' ' && text[i - 2] < 0x7f)))
+        return i;
+    }
+  }
+  return size;
+}
+
+// One pass over the text for added tokens: `between` gets what lies between those that are wanted.
+// A token that is not wanted hides what begins inside it, as in `tokenizers`.
+template <typename Between>
+void Encoder::cut_out(int pass, const uint8_t* text, size_t size, std::span<const uint8_t> wanted,
+                      Ids& out, Between between) const {
+  size_t from = 0, at = 0;
+  while (at < size) {
+    if (!begins_[pass][text[at]]) {
+      ++at;
+      continue;
+    }
+    const Trie::Match match = matchers_[pass].longest(text + at, text + size);
+    if (match.length() == 0) {
+      ++at;
+      continue;
+    }
+    if (wanted[match.number()]) {
+      if (at > from) between(text + from, at - from);
+      *out.room(1) = added_[match.number()].id;
+      out.advance(1);
+      from = at + match.length();
+    }
+    at += match.length();
+  }
+  if (size > from) between(text + from, size - from);
+}
+
+void Encoder::encode_text(const uint8_t* text, size_t size, std::span<const uint8_t> wanted,
+                          Worker& worker, Ids& out) const {
+  // The last two flags say whether anything is wanted in a pass at all.
+  const bool first = wanted[added_.size()], second = wanted[added_.size() + 1];
+  auto words = [&](const uint8_t* t, size_t n) { worker.words(bpe_, scheme_, t, n, out); };
+  auto second_pass = [&](const uint8_t* t, size_t n) {
+    if (second) {
+      cut_out(1, t, n, wanted, out, words);
+    } else {
+      words(t, n);
+    }
+  };
+  if (first) {
+    cut_out(0, text, size, wanted, out, second_pass);
+  } else {
+    second_pass(text, size);
+  }
+}
+
+void Encoder::split_joined(int32_t* ids, size_t count, uint64_t key, uint64_t threshold,
+                           Ids& out) const {
+  for (size_t i = 0; i < count; ++i) {
+    const auto id = static_cast<size_t>(ids[i]);
+    const int32_t joined = id < parts_of_.size() ? parts_of_[id] : -1;
+    // The top 53 bits of the hash against the share in units of 2^-53: share 1 takes all.
+    if (joined >= 0 && mix(key ^ mix(i + 0x9e3779b97f4a7c15ULL)) >> 11 < threshold) {
+      const std::vector<int32_t>& parts = joined_[static_cast<size_t>(joined)].parts;
+      std::copy(parts.begin(), parts.end(), out.room(parts.size()));
+      out.advance(parts.size());
+    } else {
+      *out.room(1) = ids[i];
+      out.advance(1);
+    }
+  }
+}
+
+struct Encoder::Piece {
+  size_t array;
+  int64_t first, last;       // texts of the array
+  size_t begin, end;         // bytes of the one text, when it is only a piece of it
+  bool part;
+  Ids ids;
+  size_t where = 0;          // of its ids in the result
+};
+
+void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& options, Ids& ids,
+                     std::vector<int64_t>& offsets) const {
+  std::vector<uint8_t> wanted(added_.size() + 2);
+  for (size_t i = 0; i < added_.size(); ++i) {
+    const AddedToken& token = added_[i];
+    wanted[i] = !token.special || std::find(options.special.begin(), options.special.end(),
+                                            token.id) != options.special.end();
+    if (wanted[i]) wanted[added_.size() + token.normalized] = 1;
+  }
+  const auto threshold = static_cast<uint64_t>(options.split_share * 9007199254740992.0);  // 2^53
+  const auto piece_bytes = static_cast<size_t>(std::max<int64_t>(options.piece_bytes, 1));
+  const bool may_cut = may_cut_ && threshold == 0 && options.threads > 1;
+
+  std::vector<Piece> pieces;
+  std::vector<int64_t> base;  // index of each array's first text
+  int64_t total = 0;
+  for (size_t a = 0; a < arrays.size(); ++a) {
+    const TextArray& array = arrays[a];
+    base.push_back(total);
+    total += array.count;
+    int64_t first = 0;
+    size_t bytes = 0;
+    for (int64_t i = 0; i < array.count; ++i) {
+      const auto size = static_cast<size_t>(array.offset(i + 1) - array.offset(i));
+      if (size >= 2 * piece_bytes && may_cut && !array.is_null(i)) {
+        if (i > first) pieces.push_back({a, first, i, 0, 0, false, {}});
+        const uint8_t* text = array.data + array.offset(i);
+        for (size_t begin = 0; begin < size;) {
+          const size_t end = size - begin > piece_bytes ? safe_cut(text, begin + piece_bytes, size)
+                                                        : size;
+          pieces.push_back({a, i, i + 1, begin, end, true, {}});
+          begin = end;
+        }
+        first = i + 1;
+        bytes = 0;
+        continue;
+      }
+      bytes += size;
+      if (bytes >= piece_bytes) {
+        pieces.push_back({a, first, i + 1, 0, 0, false, {}});
+        first = i + 1;
+        bytes = 0;
+      }
+    }
+    if (array.count > first) pieces.push_back({a, first, array.count, 0, 0, false, {}});
+  }
+
+  offsets.assign(static_cast<size_t>(total) + 1, 0);
+  std::atomic<size_t> next{0};
+  std::atomic<int64_t> invalid{total};
+  auto run = [&](Piece& piece, Worker& worker, Ids& out) {
+    const TextArray& array = arrays[piece.array];
+    worker.readable = array.data + array.data_size;
+    Ids whole;
+    for (int64_t i = piece.first; i < piece.last; ++i) {
+      if (array.is_null(i)) continue;
+      const uint8_t* text = array.data + array.offset(i);
+      size_t size = static_cast<size_t>(array.offset(i + 1) - array.offset(i));
+      if (piece.part) {
+        text += piece.begin;
+        size = piece.end - piece.begin;
+      }
+      const int64_t index = base[piece.array] + i;
+      if (valid_utf8(text, size) != size) {
+        int64_t least = invalid.load();
+        while (index < least && !invalid.compare_exchange_weak(least, index)) {
+        }
+        return;
+      }
+      const size_t before = out.size();
+      if (threshold == 0) {
+        encode_text(text, size, wanted, worker, out);
+      } else {
+        whole.rewind();
+        encode_text(text, size, wanted, worker, whole);
+        split_joined(whole.data(), whole.size(), options.split_keys[index], threshold, out);
+      }
+      if (!piece.part) offsets[static_cast<size_t>(index) + 1] = static_cast<int64_t>(out.size() - before);
+    }
+  };
+
+  const size_t threads = std::clamp<size_t>(static_cast<size_t>(std::max(options.threads, 1)), 1,
+                                            std::max<size_t>(pieces.size(), 1));
+  std::mutex failure_mutex;
+  std::exception_ptr failure;
+  auto work = [&](auto&& task) {
+    try {
+      auto worker = borrow();
+      for (size_t k; (k = next.fetch_add(1)) < pieces.size();) task(pieces[k], *worker);
+      give_back(std::move(worker));
+    } catch (...) {
+      std::lock_guard lock(failure_mutex);
+      if (!failure) failure = std::current_exception();
+      next = pieces.size();
+    }
+  };
+  auto on_all_threads = [&](auto&& body) {
+    std::vector<std::thread> others;
+    try {
+      for (size_t t = 1; t < threads; ++t) others.emplace_back(body);
+    } catch (const std::system_error&) {
+      // No more threads to be had: those that started, and this one, do the work.
+    }
+    body();
+    for (std::thread& thread : others) thread.join();
+    if (failure) std::rethrow_exception(failure);
+  };
+
+  if (threads == 1) {
+    work([&](Piece& piece, Worker& worker) {
+      const size_t before = ids.size();
+      run(piece, worker, ids);
+      if (piece.part)
+        offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
+            static_cast<int64_t>(ids.size() - before);
+    });
+    if (failure) std::rethrow_exception(failure);
+  } else {
+    on_all_threads([&] { work([&](Piece& p, Worker& worker) { run(p, worker, p.ids); }); });
+  }
+  if (invalid < total)
+    throw std::invalid_argument("text " + std::to_string(invalid.load()) +
+                                " is not valid UTF-8: expected text");
+  if (threads > 1) {
+    size_t size = 0;
+    for (Piece& piece : pieces) {
+      piece.where = size;
+      size += piece.ids.size();
+      if (piece.part)
+        offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
+            static_cast<int64_t>(piece.ids.size());
+    }
+    int32_t* const result = ids.room(size);
+    ids.advance(size);
+    next = 0;
+    on_all_threads([&] {
+      for (size_t k; (k = next.fetch_add(1)) < pieces.size();) {
+        Piece& piece = pieces[k];
+        std::copy_n(piece.ids.data(), piece.ids.size(), result + piece.where);
+        piece.ids.clear();
+      }
+    });
+  }
+  ids.shrink();
+  for (size_t i = 0; i < static_cast<size_t>(total); ++i) offsets[i + 1] += offsets[i];
+}
+
+void Encoder::encode_words(std::span<const uint8_t> bytes, std::span<const int64_t> word_offsets,
+                           Ids& ids, std::vector<int64_t>& offsets) const {
+  auto worker = borrow();
+  offsets.assign(1, 0);
+  for (size_t i = 0; i + 1 < word_offsets.size(); ++i) {
+    const auto size = static_cast<size_t>(word_offsets[i + 1] - word_offsets[i]);
+    ids.advance(bpe_.encode(bytes.data() + word_offsets[i], size, ids.room(size), worker->pairs));
+    offsets.push_back(static_cast<int64_t>(ids.size()));
+  }
+  give_back(std::move(worker));
+}
+
+}  // namespace gristmill

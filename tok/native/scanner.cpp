@@ -1,0 +1,502 @@
+// The scanners of the five schemes.
+//
+// Each scheme is one struct: `kinds` says what a code point is to the scheme, as flags, and `word`
+// finds the end of the word that begins at a place. What the schemes share (runs, whitespace,
+// contractions) are the small functions before them. The order of the tests in a `word` is the
+// order of the alternatives in the regex of tok/schemes.py, and where the regex would backtrack a
+// comment says why one pass finds the same end.
+//
+// Flags come from a table: one load for ASCII, two for the rest (the lead and middle bytes of a
+// character choose a block of 64, its last byte the entry). A scheme's table is made when it is
+// first used, in about 5 ms, and takes about 130 kB, of which a text in one script touches little.
+//
+// Time is linear in the text: a character is looked at by at most three words. No allocation.
+
+#include "scanner.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gristmill {
+
+namespace unicode {
+#include "unicode_classes.inc"
+
+constexpr uint32_t kL = kLu | kLl | kLt | kLm | kLo;
+}  // namespace unicode
+
+namespace {
+
+using Kinds = uint16_t;
+
+// What a character can be. A scheme uses those it needs and may set several.
+enum : Kinds {
+  kLetter = 1 << 0,  // of a word of letters
+  kUpper = 1 << 1,   // a letter that begins words only (o200k)
+  kLower = 1 << 2,   // a letter that never begins the capitals of a word (o200k)
+  kJoiner = 1 << 3,  // goes on a word of letters but begins none
+  kSymbol = 1 << 4,  // of a run of symbols
+  kSpace = 1 << 5,
+  kBreak = 1 << 6,  // \r or \n; also kSpace
+  kDigit = 1 << 7,
+  kBounded = 1 << 8,        // of a script whose runs are cut by themselves
+  kBoundedLetter = 1 << 9,  // with kBounded: a letter or mark
+};
+// From here up: 1 + the index of the bounded run that the character is of, or 0.
+constexpr int kGroupShift = 12;
+
+struct Character {
+  Kinds kinds;
+  uint8_t size;  // bytes
+
+  bool is(Kinds wanted) const { return kinds & wanted; }
+};
+
+constexpr Character kNothing = {0, 0};  // past the end of the text
+
+class Table {
+ public:
+  // kinds(code point, its unicode::Property bits) for every code point.
+  explicit Table(Kinds (*kinds)(uint32_t, uint32_t)) {
+    std::map<std::array<Kinds, 64>, uint16_t> known;
+    std::array<Kinds, 64> block;
+    auto block_of = [&](const std::array<Kinds, 64>& b) {
+      auto [it, is_new] = known.try_emplace(b, static_cast<uint16_t>(known.size()));
+      if (is_new) blocks_.insert(blocks_.end(), b.begin(), b.end());
+      return it->second;
+    };
+    size_t run = 0;
+    for (uint32_t c = 0; c < 0x110000; ++c) {
+      while (run + 1 < std::size(unicode::kRuns) && unicode::kRuns[run + 1] >> 8 <= c) ++run;
+      block[c % 64] = kinds(c, unicode::kClasses[unicode::kRuns[run] & 0xff]);
+      if (c < 128) ascii_[c] = block[c % 64];
+      if (c % 64 == 63) first_[c / 64] = block_of(block);
+    }
+    block.fill(kinds(0x10ffff, 0));  // an unassigned character's, for what is no UTF-8
+    std::fill(first_.begin() + 0x110000 / 64, first_.end(), block_of(block));
+    invalid_ = block[0];
+  }
+
+  // The character at p, which may be the end.
+  Character at(const uint8_t* p, const uint8_t* end) const {
+    if (p >= end) return kNothing;
+    if (*p < 0x80) return {ascii_[*p], 1};
+    return beyond_ascii(p, end);
+  }
+
+  Character beyond_ascii(const uint8_t* p, const uint8_t* end) const {
+    const uint32_t lead = *p;
+    const ptrdiff_t left = end - p;
+    if (lead >= 0xe0 && lead < 0xf0 && left >= 3)
+      return {entry((lead & 0x0f) << 6 | (p[1] & 0x3f), p[2]), 3};
+    if (lead >= 0xc0 && lead < 0xe0 && left >= 2) return {entry(lead & 0x1f, p[1]), 2};
+    if (lead >= 0xf0 && left >= 4)
+      return {entry((lead & 0x07) << 12 | (p[1] & 0x3f) << 6 | (p[2] & 0x3f), p[3]), 4};
+    return {invalid_, 1};
+  }
+
+  Kinds ascii(uint8_t c) const { return ascii_[c]; }
+
+ private:
+  Kinds entry(uint32_t block, uint8_t last) const {
+    return blocks_[first_[block] * 64u + (last & 0x3f)];
+  }
+
+  std::array<Kinds, 256> ascii_{};
+  std::array<uint16_t, 0x200000 / 64> first_;
+  std::vector<Kinds> blocks_;
+  Kinds invalid_;
+};
+
+// A place in a text. Small and passed by value: where it stands, the text's end, the table.
+struct Cursor {
+  const uint8_t* p;
+  const uint8_t* end;
+  const Table& table;
+
+  Character here() const { return table.at(p, end); }
+  Character after(Character c) const { return table.at(p + c.size, end); }
+  bool sees(uint8_t byte, ptrdiff_t ahead = 0) const { return end - p > ahead && p[ahead] == byte; }
+
+  // Go on over characters of these kinds.
+  void pass(Kinds wanted) {
+    while (p < end) {
+      if (*p < 0x80) {
+        if (!(table.ascii(*p) & wanted)) return;
+        ++p;
+      } else {
+        const Character c = table.beyond_ascii(p, end);
+        if (!c.is(wanted)) return;
+        p += c.size;
+      }
+    }
+  }
+
+  // The same, at most `limit` characters.
+  void pass(Kinds wanted, int limit) {
+    for (Character c; limit > 0 && (c = here()).is(wanted); --limit) p += c.size;
+  }
+};
+
+bool is_ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
+
+// \s+(?!\S)|\s+ at a whitespace character: the first alternative gives back one character, unless
+// the run ends where the text does, or where an earlier expression cut (kinds `cut`, which none of
+// the later ones ever sees); the second is for a run of that one character.
+//
+// With `breaks`, \s*[\r\n]+ comes before them: it gives back whitespace until it ends in a line
+// break, so it ends after the last one of the run.
+template <bool breaks>
+const uint8_t* whitespace(Cursor at, Kinds cut = 0) {
+  const uint8_t* const start = at.p;
+  const uint8_t* last = start;
+  const uint8_t* after_break = nullptr;
+  Character c;
+  while ((c = at.here()).is(kSpace)) {
+    last = at.p;
+    at.p += c.size;
+    if (breaks && c.is(kBreak)) after_break = at.p;
+  }
+  if (breaks && after_break) return after_break;
+  return c.size == 0 || c.is(cut) || last == start ? at.p : last;
+}
+
+// Bytes of 's|'t|'re|'ve|'m|'ll|'d at an apostrophe, 0 if none of them follows. With `fold`, in
+// either case, and with the long s (U+017F), which folds to s.
+template <bool fold>
+int contraction(const uint8_t* p, const uint8_t* end) {
+  const ptrdiff_t left = end - p;
+  if (left < 2) return 0;
+  const uint8_t lower = fold ? 0x20 : 0;
+  const uint8_t first = p[1] | lower;
+  if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
+  if (left < 3) return 0;
+  const uint8_t second = p[2] | lower;
+  if ((first == 'r' || first == 'v') && second == 'e') return 3;
+  if (first == 'l' && second == 'l') return 3;
+  if (fold && p[1] == 0xc5 && p[2] == 0xbf) return 3;
+  return 0;
+}
+
+// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+struct Gpt2 {
+  static Kinds kinds(uint32_t, uint32_t properties) {
+    if (properties & unicode::kL) return kLetter;
+    if (properties & unicode::kN) return kDigit;
+    if (properties & unicode::kSpace) return kSpace;
+    return kSymbol;
+  }
+
+  static const uint8_t* word(Cursor at) {
+    if (at.sees('\''))
+      if (const int bytes = contraction<false>(at.p, at.end)) return at.p + bytes;
+    Character c = at.here();
+    if (at.sees(' ')) {
+      const Character next = at.after(c);
+      if (next.is(kLetter | kDigit | kSymbol)) {
+        ++at.p;
+        c = next;
+      }
+    }
+    if (c.is(kSpace)) return whitespace<false>(at);
+    at.pass(c.kinds);
+    return at.p;
+  }
+};
+
+// The end of \p{N}{1,3}.
+const uint8_t* digits(Cursor at) {
+  at.pass(kDigit, 3);
+  return at.p;
+}
+
+// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
+// |\s*[\r\n]+|\s+(?!\S)|\s+
+struct Cl100k {
+  static Kinds kinds(uint32_t c, uint32_t properties) {
+    if (c == '\r' || c == '\n') return kSpace | kBreak;
+    return Gpt2::kinds(c, properties);
+  }
+
+  static const uint8_t* word(Cursor at) {
+    if (at.sees('\''))
+      if (const int bytes = contraction<true>(at.p, at.end)) return at.p + bytes;
+    const Character c = at.here();
+    if (c.is(kDigit)) return digits(at);
+    const Character next = at.after(c);
+    if (c.is(kLetter) || (!c.is(kBreak) && next.is(kLetter))) {
+      at.p += c.size;
+      at.pass(kLetter);
+      return at.p;
+    }
+    if (c.is(kSymbol) || (at.sees(' ') && next.is(kSymbol))) {
+      at.p += c.size;
+      at.pass(kSymbol);
+      at.pass(kBreak);
+      return at.p;
+    }
+    return whitespace<true>(at);
+  }
+};
+
+// With X = [^\r\n\p{L}\p{N}], U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], W = [\p{Ll}\p{Lm}\p{Lo}\p{M}]
+// and S = (?i:'s|'t|'re|'ve|'m|'ll|'d):
+// X?U*W+S?|X?U+W*S?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
+//
+// kUpper are Lu and Lt, kLower is Ll; kLetter without either is in both U and W. Marks are letters
+// to U and W but symbols to X and to the run of symbols.
+struct O200k {
+  static Kinds kinds(uint32_t c, uint32_t properties) {
+    if (c == '\r' || c == '\n') return kSpace | kBreak;
+    if (properties & (unicode::kLu | unicode::kLt)) return kLetter | kUpper;
+    if (properties & unicode::kLl) return kLetter | kLower;
+    if (properties & unicode::kM) return kLetter | kSymbol;
+    return Gpt2::kinds(c, properties);
+  }
+
+  // X?U*W+|X?U+W* from its first letter. U* runs to the first character not in U. If that is in W,
+  // W+ runs from there. If not, U* gives back characters until one in W stands next: the last one
+  // of the run in both, behind which only capitals stand, so W+ is that one character. Without
+  // such a character the first alternative fails and the second takes the capitals. X being tried
+  // first changes nothing where X could be a mark: as a letter it leads to the same end.
+  static const uint8_t* letters(Cursor at) {
+    const uint8_t* after_both = nullptr;
+    Character c;
+    while ((c = at.here()).is(kLetter) && !c.is(kLower)) {
+      at.p += c.size;
+      if (!c.is(kUpper)) after_both = at.p;
+    }
+    if (c.is(kLower)) {
+      while ((c = at.here()).is(kLetter) && !c.is(kUpper)) at.p += c.size;
+    } else if (after_both) {
+      at.p = after_both;
+    }
+    return at.sees('\'') ? at.p + contraction<true>(at.p, at.end) : at.p;
+  }
+
+  static const uint8_t* word(Cursor at) {
+    const Character c = at.here();
+    if (c.is(kLetter)) return letters(at);
+    if (c.is(kDigit)) return digits(at);
+    const Character next = at.after(c);
+    if (!c.is(kBreak) && next.is(kLetter)) {
+      at.p += c.size;
+      return letters(at);
+    }
+    if (c.is(kSymbol) || (at.sees(' ') && next.is(kSymbol))) {
+      at.p += c.size;
+      at.pass(kSymbol);
+      while (at.p < at.end && (*at.p == '\r' || *at.p == '\n' || *at.p == '/')) ++at.p;
+      return at.p;
+    }
+    return whitespace<true>(at);
+  }
+};
+
+// A set of characters of which a run is cut by itself, into pieces of at most `limit`.
+struct BoundedRun {
+  bool (*holds)(uint32_t c, uint32_t properties);
+  int limit;
+};
+
+// What deepseek-v3 and multilingual share, Own being the scheme itself. Three expressions, each
+// cutting what the one before it left, its matches included:
+//
+//   1  \p{N}{1,3}
+//   2  the bounded runs, [..]{1,limit}|[..]{1,limit}|..
+//   3  A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}J]*| ?[\p{P}\p{S}]+[\r\n]*
+//      |\s*[\r\n]+|\s+(?!\S)|\s+     with A the ASCII punctuation and J the scheme's joiners
+//
+// In the table, digits and the characters of bounded runs are nothing to expression 3: they end
+// every run of it, and to whitespace they are the end of the text. That does 1, 2 and 3 in one pass,
+// but for the pieces that 1 and 2 match. Expression 2 cuts digits where their group changes (Thai
+// digits beside ASCII's). Expression 3 leaves a bounded piece whole when it is all letters and marks,
+// and else cuts it with a second table, in which it is ordinary text.
+//
+// Expression 3 does not match everything: control, format, private and unassigned characters without
+// a letter behind them are left over, and come out as one word for each stretch.
+template <typename Own>
+struct DeepSeekLike {
+  // To expression 3 alone.
+  static Kinds plain(uint32_t c, uint32_t properties) {
+    if (c == '\r' || c == '\n') return kSpace | kBreak;
+    if (properties & (unicode::kL | unicode::kM)) return kLetter;
+    if (properties & (unicode::kP | unicode::kS)) return kSymbol;
+    if (properties & unicode::kSpace) return kSpace;
+    return Own::is_joiner(c) ? kJoiner : 0;
+  }
+
+  static Kinds kinds(uint32_t c, uint32_t properties) {
+    Kinds group = 0;
+    for (size_t i = 0; i < Own::kBoundedRuns.size() && !group; ++i)
+      if (Own::kBoundedRuns[i].holds(c, properties))
+        group = static_cast<Kinds>((i + 1) << kGroupShift);
+    if (properties & unicode::kN) return group | kDigit;
+    if (!group) return plain(c, properties);
+    return group | kBounded | (plain(c, properties) & kLetter ? kBoundedLetter : 0);
+  }
+
+  // The next word. Before `piece_end` it lies in a piece of which words have been cut already.
+  static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
+    const Character c = at.here();
+    if (c.is(kBounded | kDigit)) {
+      if (at.p >= piece_end) {
+        if (c.is(kDigit)) {
+          piece_end = digits(at);
+        } else if (bounded(at, c.kinds, piece_end)) {
+          return piece_end;
+        }
+      }
+      if (c.is(kDigit)) return digits_of_one_group({at.p, piece_end, at.table}, c.kinds);
+      static const Table table(&plain);
+      return word_of_third({at.p, piece_end, table});
+    }
+    return word_of_third(at);
+  }
+
+  // Find the end of a bounded piece; true if it is all letters and marks.
+  static bool bounded(Cursor at, Kinds kinds, const uint8_t*& piece_end) {
+    const Kinds group = kinds >> kGroupShift;
+    Kinds all = kBoundedLetter;
+    int left = Own::kBoundedRuns[group - 1].limit;
+    for (Character c; left > 0 && (c = at.here()).is(kBounded) && c.kinds >> kGroupShift == group;
+         --left) {
+      all &= c.kinds;
+      at.p += c.size;
+    }
+    piece_end = at.p;
+    return all != 0;
+  }
+
+  static const uint8_t* digits_of_one_group(Cursor at, Kinds kinds) {
+    const Kinds group = kinds >> kGroupShift;
+    int left = group ? Own::kBoundedRuns[group - 1].limit : std::numeric_limits<int>::max();
+    for (Character c; left > 0 && (c = at.here()).size && c.kinds == kinds; --left) at.p += c.size;
+    return at.p;
+  }
+
+  static const uint8_t* word_of_third(Cursor at) {
+    const Character c = at.here();
+    const Character next = at.after(c);
+    if (c.is(kSymbol)) {
+      if (*at.p < 0x80 && next.size && is_ascii_letter(at.p[1])) {
+        do ++at.p;
+        while (at.p < at.end && is_ascii_letter(*at.p));
+        return at.p;
+      }
+    } else if (c.is(kLetter) || (!c.is(kBreak) && next.is(kLetter))) {
+      at.p += c.size;
+      at.pass(kLetter | kJoiner);
+      return at.p;
+    }
+    if (c.is(kSymbol) || (at.sees(' ') && next.is(kSymbol))) {
+      at.p += c.size;
+      at.pass(kSymbol);
+      at.pass(kBreak);
+      return at.p;
+    }
+    if (c.is(kSpace)) return whitespace<true>(at, kDigit | kBounded);
+    return left_over(at);
+  }
+
+  // A stretch of characters that nothing matches. The last of them goes with a letter behind it,
+  // unless it is the only one, which has already gone there.
+  static const uint8_t* left_over(Cursor at) {
+    const uint8_t* last = at.p;
+    Character c = at.here();
+    while (c.size && !(c.kinds & static_cast<Kinds>(~kJoiner))) {
+      last = at.p;
+      at.p += c.size;
+      c = at.here();
+    }
+    return c.is(kLetter) ? last : at.p;
+  }
+};
+
+// \p{N}{1,3}, then [一-龥぀-ゟ゠-ヿ]+, then expression 3 without joiners.
+struct DeepSeekV3 : DeepSeekLike<DeepSeekV3> {
+  static constexpr std::array kBoundedRuns = {BoundedRun{
+      [](uint32_t c, uint32_t) {
+        return (c >= 0x4e00 && c <= 0x9fa5) || (c >= 0x3040 && c <= 0x30ff);
+      },
+      std::numeric_limits<int>::max()}};
+  static bool is_joiner(uint32_t) { return false; }
+};
+
+// \p{N}{1,3}, then [Han Hiragana Katakana ー々]{1,8}|[Thai Lao Khmer Myanmar Tibetan]{1,12}, then
+// expression 3 with U+200C and U+200D for joiners.
+struct Multilingual : DeepSeekLike<Multilingual> {
+  static constexpr std::array kBoundedRuns = {
+      BoundedRun{[](uint32_t c, uint32_t properties) {
+                   using namespace unicode;
+                   return c == 0x30fc || c == 0x3005 ||
+                          (properties & (kHan | kHiragana | kKatakana)) != 0;
+                 },
+                 8},
+      BoundedRun{[](uint32_t, uint32_t properties) {
+                   using namespace unicode;
+                   return (properties & (kThai | kLao | kKhmer | kMyanmar | kTibetan)) != 0;
+                 },
+                 12}};
+  static bool is_joiner(uint32_t c) { return c == 0x200c || c == 0x200d; }
+};
+
+template <typename S>
+size_t cut(const uint8_t* text, size_t size, size_t& at, size_t& piece_end, size_t* ends,
+           size_t capacity) {
+  static const Table table(&S::kinds);
+  const uint8_t* const end = text + size;
+  const uint8_t* piece = text + piece_end;
+  const uint8_t* p = text + at;
+  size_t count = 0;
+  for (; p < end && count < capacity; ++count) {
+    if constexpr (requires { S::kBoundedRuns; }) {
+      p = S::word(Cursor{p, end, table}, piece);
+    } else {
+      p = S::word(Cursor{p, end, table});
+    }
+    ends[count] = p - text;
+  }
+  at = p - text;
+  piece_end = piece - text;
+  return count;
+}
+
+constexpr std::pair<std::string_view, Scheme> kNames[] = {
+    {"gpt2", Scheme::gpt2},
+    {"cl100k", Scheme::cl100k},
+    {"o200k", Scheme::o200k},
+    {"deepseek-v3", Scheme::deepseek_v3},
+    {"multilingual", Scheme::multilingual},
+};
+
+}  // namespace
+
+Scheme scheme_of(std::string_view name) {
+  std::string names;
+  for (const auto& [known, scheme] : kNames) {
+    if (known == name) return scheme;
+    names.append(names.empty() ? "" : ", ").append(known);
+  }
+  throw std::invalid_argument("unknown pretokenizer scheme '" + std::string(name) +
+                              "': expected one of " + names);
+}
+
+size_t Scanner::next(size_t* ends, size_t capacity) {
+  switch (scheme_) {
+    case Scheme::gpt2: return cut<Gpt2>(text_, size_, at_, piece_end_, ends, capacity);
+    case Scheme::cl100k: return cut<Cl100k>(text_, size_, at_, piece_end_, ends, capacity);
+    case Scheme::o200k: return cut<O200k>(text_, size_, at_, piece_end_, ends, capacity);
+    case Scheme::deepseek_v3: return cut<DeepSeekV3>(text_, size_, at_, piece_end_, ends, capacity);
+    case Scheme::multilingual: return cut<Multilingual>(text_, size_, at_, piece_end_, ends, capacity);
+  }
+  return 0;
+}
+
+}  // namespace gristmill

@@ -1,0 +1,128 @@
+// What a word was encoded to the last time: a bounded memory, one a thread.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace gristmill {
+
+// A word as a key: its bytes, the rest zero, its length in the last byte. `readable` is the end of
+// the memory that may be read; a word near it is copied with care.
+struct ShortKey {  // of words up to 15 bytes
+  uint64_t low, high;
+  static constexpr size_t kMaxWord = 15;
+
+  ShortKey() = default;
+  ShortKey(const uint8_t* word, size_t size, const uint8_t* readable) {
+    // ~0 shifted so that `size` bytes remain, for the low and the high half.
+    static constexpr auto kMasks = [] {
+      struct {
+        uint64_t low[16] = {}, high[16] = {};
+      } m;
+      for (int n = 0; n < 16; ++n) {
+        m.low[n] = n >= 8 ? ~uint64_t{0} : (uint64_t{1} << 8 * n) - 1;
+        m.high[n] = n <= 8 ? 0 : (uint64_t{1} << 8 * (n - 8)) - 1;
+      }
+      return m;
+    }();
+    if (readable - word >= 16) {
+      std::memcpy(&low, word, 8);
+      std::memcpy(&high, word + 8, 8);
+      low &= kMasks.low[size];
+      high &= kMasks.high[size];
+    } else {
+      uint64_t both[2] = {0, 0};
+      std::memcpy(both, word, size);
+      low = both[0];
+      high = both[1];
+    }
+    high |= uint64_t{size} << 56;
+  }
+  uint64_t hash() const { return fold(low ^ 0x9e3779b97f4a7c15ULL, high ^ 0xd6e8feb86659fd93ULL); }
+  bool operator==(const ShortKey& other) const {
+    return ((low ^ other.low) | (high ^ other.high)) == 0;
+  }
+  static uint64_t fold(uint64_t a, uint64_t b) {
+    const auto product = static_cast<unsigned __int128>(a) * b;
+    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+  }
+};
+
+struct LongKey {  // of words of 16 to 31 bytes
+  uint64_t first[2];
+  ShortKey rest;
+  static constexpr size_t kMaxWord = 31;
+
+  LongKey() = default;
+  LongKey(const uint8_t* word, size_t size, const uint8_t* readable)
+      : rest(word + 16, size - 16, readable) {
+    std::memcpy(first, word, 16);
+    rest.high |= uint64_t{1} << 63;  // never the empty key
+  }
+  uint64_t hash() const {
+    return rest.hash() ^
+           ShortKey::fold(first[0] ^ 0xa0761d6478bd642fULL, first[1] ^ 0xe7037ed1a0b428dbULL);
+  }
+  bool operator==(const LongKey& other) const {
+    return ((first[0] ^ other.first[0]) | (first[1] ^ other.first[1])) == 0 && rest == other.rest;
+  }
+};
+
+// Two-way: a bucket holds the two words of its hash that were met last. The key of all zeros, which
+// no word has, is an empty entry. `kIds` ids lie inline, their number in the top bits of the first,
+// so ids are below 2^28.
+template <typename Key, int kIds, int kBucketBits>
+class WordCache {
+ public:
+  struct Entry {
+    Key key;
+    int32_t ids[kIds];
+  };
+  struct Bucket {
+    Entry entries[2];
+  };
+  static constexpr size_t kBytes = sizeof(Bucket) << kBucketBits;
+  static constexpr int kMaxIds = kIds;
+
+  WordCache() {
+    // Zeroed by the system page by page, when a page is first touched.
+    memory_ = std::calloc(kBytes + 64, 1);
+    if (memory_ == nullptr) throw std::bad_alloc();
+    buckets_ = reinterpret_cast<Bucket*>((reinterpret_cast<uintptr_t>(memory_) + 63) & ~uintptr_t{63});
+  }
+  WordCache(const WordCache&) = delete;
+  ~WordCache() { std::free(memory_); }
+
+  Bucket* bucket(uint64_t hash) const { return buckets_ + (hash >> (64 - kBucketBits)); }
+
+  // Writes kIds ids to `out`, of which the returned number count; 0 when the word is unknown.
+  static int find(Bucket* bucket, const Key& key, int32_t* out) {
+    Entry* entry = &bucket->entries[0];
+    if (!(entry->key == key)) {
+      if (!(bucket->entries[1].key == key)) return 0;
+      const Entry newer = bucket->entries[1];
+      bucket->entries[1] = bucket->entries[0];
+      bucket->entries[0] = newer;
+    }
+    std::memcpy(out, entry->ids, sizeof entry->ids);
+    const auto first = static_cast<uint32_t>(out[0]);
+    out[0] = static_cast<int32_t>(first & 0x0fffffff);
+    return static_cast<int>(first >> 28);
+  }
+
+  static void put(Bucket* bucket, const Key& key, const int32_t* ids, size_t count) {
+    bucket->entries[1] = bucket->entries[0];
+    Entry& entry = bucket->entries[0];
+    entry.key = key;
+    std::memcpy(entry.ids, ids, count * sizeof *ids);
+    entry.ids[0] = static_cast<int32_t>(static_cast<uint32_t>(ids[0]) | static_cast<uint32_t>(count) << 28);
+  }
+
+ private:
+  void* memory_;
+  Bucket* buckets_;
+};
+
+}  // namespace gristmill
