@@ -13,8 +13,8 @@ from rich.table import Table
 
 from pipelines.runner import Bar
 from pipelines.texts import present_columns, read_texts
+from tok import Encoder
 from tok.evaluate import ALPHA, count_tokens, measure, premium_by, survey
-from tok.foreign import ForeignEncoder
 
 # Key, heading, format, and whether more is better (None: neither).
 MEASURES = (
@@ -67,7 +67,7 @@ def compare(
     "vocab_size", "all": measures, "by": {column: {value: measures}}}}}. Raises ValueError for
     whatever a user can mend.
     """
-    encoders = {name: (path, ForeignEncoder.load(path)) for name, path in named(tokenizers).items()}
+    encoders = {name: (path, Encoder.load(path)) for name, path in named(tokenizers).items()}
     columns = present_columns(texts, tuple(dict.fromkeys(("language", "domain", *groups))))
     if missing := [name for name in groups if name not in columns]:
         raise ValueError(f"--group {missing[0]}: {texts[0]} has no such column")

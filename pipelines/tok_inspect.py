@@ -15,7 +15,7 @@ from rich.text import Text
 
 from curation.formats import DAMAGE, one_line
 from pipelines.files import atomic
-from tok.foreign import ForeignEncoder
+from tok import Encoder
 from tok.vocabulary import (
     Vocabulary,
     count_in_words,
@@ -53,7 +53,7 @@ def inspect(
     `tok.vocabulary.TOKENS_SCHEMA`. Raises ValueError for whatever a user can mend.
     """
     text = _text(text, file)
-    encoder = ForeignEncoder.load(tokenizer)
+    encoder = Encoder.load(tokenizer)
     result: dict = {"tokenizer": str(tokenizer), "vocab_size": encoder.vocab_size}
     if text is not None:
         ids, _ = encoder.encode_batch([text])

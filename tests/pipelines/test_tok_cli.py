@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tok import count_words, export_tokenizer, train_tokenizer, weigh
-from tok.foreign import ForeignEncoder
+from pipelines.cli import main
+from tok import Encoder, count_words, export_tokenizer, train_tokenizer, weigh
 
 ENGLISH = [text for _, text in sorted(topics.items())][:6]
 LINES = {
@@ -69,7 +69,7 @@ def test_comparing_writes_the_same_numbers_everywhere(folder, tmp_path):
     page = (tmp_path / "c.html").read_text("utf-8")
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     for name, path in (("v300", "v300"), ("big", "v600")):
-        encoder = ForeignEncoder.load(folder / path)
+        encoder = Encoder.load(folder / path)
         tokens = {
             language: sum(len(encoder.encode(text)) for text in texts)
             for language, texts in LINES.items()
@@ -136,7 +136,7 @@ def test_tokenizers_of_one_name_get_different_ones(folder, tmp_path):
 def test_the_tokens_of_a_text_are_shown_with_their_ids(folder, tmp_path):
     text = "def f(x):\n\treturn  中\x1b[31m"
     out, _ = run(folder, "inspect", "v600", "--text", text, "--json", tmp_path / "i.json")
-    encoder = ForeignEncoder.load(folder / "v600")
+    encoder = Encoder.load(folder / "v600")
     ids = encoder.encode(text)
     tokens = json.loads((tmp_path / "i.json").read_text("utf-8"))["text"]["tokens"]
     assert [token["id"] for token in tokens] == ids
@@ -163,7 +163,7 @@ def test_a_vocabulary_with_counts_lists_what_was_hardly_trained(folder, tmp_path
         folder, "inspect", "v600", "--counts", "counts.parquet", "--json", tmp_path / "i.json",
         "--table", tmp_path / "tokens.parquet",
     )  # fmt: skip
-    encoder = ForeignEncoder.load(folder / "v600")
+    encoder = Encoder.load(folder / "v600")
     expected = Counter(i for text in ENGLISH for i in encoder.encode(text))
     table = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
     assert {row["id"]: row["count"] for row in table if row["count"]} == expected
@@ -182,7 +182,7 @@ def test_a_vocabulary_with_counts_lists_what_was_hardly_trained(folder, tmp_path
     [
         (("compare", "v300", "--text", "missing"), "missing: no such file or folder"),
         (("compare", "nowhere", "--text", "parallel.parquet"), "nowhere"),
-        (("compare", "bad.json", "--text", "parallel.parquet"), "bad.json: not a tokenizer"),
+        (("compare", "bad.json", "--text", "parallel.parquet"), "bad.json: no key 'model'"),
         (("compare", "v300", "--text", "counts.parquet"), "no column 'text'"),
         (("compare", "v300", "--text", "empty.txt"), "empty.txt: the text is empty"),
         (("compare", "v300", "--text", "parallel.parquet", "--reference", "en"), "called eng_Latn"),
@@ -192,7 +192,7 @@ def test_a_vocabulary_with_counts_lists_what_was_hardly_trained(folder, tmp_path
         (("compare", "v300", "--text", "parallel.parquet", "--lines", "8-9"), "check --text, --l"),
         (("compare", "a=v300", "a=v600", "--text", "parallel.parquet"), "need two names"),
         (("inspect", "nowhere"), "nowhere"),
-        (("inspect", "bad.json"), "bad.json: not a tokenizer"),
+        (("inspect", "bad.json"), "bad.json: no key 'model'"),
         (("inspect", "v300", "--text", ""), "--text: empty"),
         (("inspect", "v300", "--text", "a", "--file", "empty.txt"), "give one of them"),
         (("inspect", "v300", "--file", "missing.txt"), "missing.txt: no such file"),
@@ -201,13 +201,19 @@ def test_a_vocabulary_with_counts_lists_what_was_hardly_trained(folder, tmp_path
         (("inspect", "v300", "--counts", "empty.txt"), "empty.txt: "),
     ],
 )
-def test_mistakes_are_one_line_that_says_what_to_do(folder, arguments, message):
+def test_mistakes_are_one_line_that_says_what_to_do(
+    folder, monkeypatch, capsys, arguments, message
+):
     (folder / "bad.json").write_text('{"version": "1.0"}')
     (folder / "empty.txt").write_bytes(b"")
     (folder / "latin.txt").write_bytes(b"a\xe9")
-    _, err = run(folder, *arguments, code=1)
-    last = err.splitlines()[-1]
-    assert last.startswith("error: ") and message in last, err
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["gristmill", "tok", *arguments])
+    monkeypatch.delenv("GRISTMILL_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as left:
+        main()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 1 and last.startswith("error: ") and message in last
 
 
 def test_the_command_line_starts_without_loading_what_it_may_not_need(folder):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.words import UNSPACED
-from tok import count_words, export_tokenizer, train_tokenizer, weigh
+from tok import Encoder, count_words, export_tokenizer, train_tokenizer, weigh
 from tok.evaluate import (
     UNKNOWN,
     count_tokens,
@@ -25,7 +25,6 @@ from tok.evaluate import (
     renyi_efficiency,
     survey,
 )
-from tok.foreign import ForeignEncoder
 
 LINES = {
     "eng_Latn": ["All human beings are born free.", "They don't know it's 1,234 years.", "And so?"],
@@ -59,7 +58,7 @@ def encoder(tmp_path_factory):
     counts = weigh(count_words(texts, ["all"] * len(texts), "multilingual"))
     path = tmp_path_factory.mktemp("tokenizer")
     export_tokenizer(train_tokenizer(counts, 400, "multilingual"), path)
-    return ForeignEncoder.load(path)
+    return Encoder.load(path)
 
 
 def measured(encoder, batches, reference=None):
@@ -269,7 +268,7 @@ def test_figures_that_others_measured_come_out(tmp_path):
     text, line, language = (column.combine_chunks() for column in table.columns)
     columns = {"text": text.cast(pa.large_string()), "key": line.cast(pa.string())}
     batches = pa.table(columns | {"language": language}).to_batches(20_000)
-    over = measured(ForeignEncoder.load(_deepseek()), batches)["all"]
+    over = measured(Encoder.load(_deepseek()), batches)["all"]
     assert over["languages"] == 129 and over["premium_by"] == "lines"
     assert over["macro_bytes_per_token"] == pytest.approx(3.266, abs=5e-4)
     assert over["reference_bytes_per_token"] == pytest.approx(4.719, abs=5e-4)

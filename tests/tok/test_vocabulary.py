@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tok import count_words, export_tokenizer, train_tokenizer, weigh
-from tok.foreign import ForeignEncoder
+from tok import Encoder, count_words, export_tokenizer, train_tokenizer, weigh
 from tok.vocabulary import (
     TOKENS_SCHEMA,
     can_be_in_utf8,
@@ -85,7 +84,7 @@ def test_tokens_called_unreachable_are_those_that_no_short_text_becomes(
             merges.append(pair)
             parts += [pair[0] + pair[1]] * (pair[0] + pair[1] not in parts)
     path = with_merges(directory, tmp_path / "t.json", merges, pattern)
-    encoder, vocabulary = ForeignEncoder.load(path), read_vocabulary(path)
+    encoder, vocabulary = Encoder.load(path), read_vocabulary(path)
     texts = ["".join(t) for n in range(1, 6) for t in product(alphabet, repeat=n)]
     ids, _ = encoder.encode_batch(texts)
     seen = set(ids.tolist())
@@ -100,7 +99,7 @@ def test_the_reasons_are_told_apart(directory, tmp_path):
     # "abc" needs a + bc, but ab comes first; "a1" is always cut before its digit.
     merges = [("a", "b"), ("b", "c"), ("a", "bc"), ("a", "1")]
     path = with_merges(directory, tmp_path / "t.json", merges)
-    encoder, vocabulary = ForeignEncoder.load(path), read_vocabulary(path)
+    encoder, vocabulary = Encoder.load(path), read_vocabulary(path)
     names = {vocabulary.tokens[i]: why for i, why in unreachable(encoder, vocabulary).items()}
     assert names[b"abc"] == "merges" and names[b"a1"] == "pretokenizer"
     never = {bytes([b]) for b in (0xC0, 0xC1, *range(0xF5, 0x100))}
@@ -111,19 +110,19 @@ def test_the_reasons_are_told_apart(directory, tmp_path):
 def test_a_token_that_comes_out_only_between_others_is_reachable(directory, tmp_path):
     # Alone, a line break and a slash are two words; after another sign they are one.
     path = with_merges(directory, tmp_path / "t.json", [("\n", "/")], GPT4_LIKE)
-    encoder, vocabulary = ForeignEncoder.load(path), read_vocabulary(path)
+    encoder, vocabulary = Encoder.load(path), read_vocabulary(path)
     token = next(i for i, data in vocabulary.tokens.items() if data == b"\n/")
     assert token not in encoder.encode("\n/") and token in encoder.encode("!\n/")
     assert token not in unreachable(encoder, vocabulary)
 
 
 def test_every_token_of_a_trained_vocabulary_is_reachable(directory):
-    encoder, vocabulary = ForeignEncoder.load(directory), read_vocabulary(directory)
+    encoder, vocabulary = Encoder.load(directory), read_vocabulary(directory)
     assert set(unreachable(encoder, vocabulary).values()) == {"utf8"}
 
 
 def test_merging_by_the_book_gives_the_encoders_tokens_of_a_word(directory):
-    encoder, vocabulary = ForeignEncoder.load(directory), read_vocabulary(directory)
+    encoder, vocabulary = Encoder.load(directory), read_vocabulary(directory)
     for text in TEXTS:
         for word in text.split():
             if word.isalpha():
@@ -167,7 +166,7 @@ def test_bytes_can_be_in_utf8_if_something_around_them_makes_text(data):
 
 
 def test_counting_in_words_is_counting_in_the_text(directory):
-    encoder = ForeignEncoder.load(directory)
+    encoder = Encoder.load(directory)
     groups = ["x", "y", "x"]
     table = count_words(TEXTS, groups, "multilingual")
     expected = Counter(i for text in TEXTS for i in encoder.encode(text))
@@ -182,7 +181,7 @@ def test_counting_in_words_is_counting_in_the_text(directory):
 
 
 def test_a_row_a_token_says_what_it_is(directory):
-    encoder, vocabulary = ForeignEncoder.load(directory), read_vocabulary(directory)
+    encoder, vocabulary = Encoder.load(directory), read_vocabulary(directory)
     table = count_words(TEXTS, ["all"] * len(TEXTS), "multilingual")
     counts = count_in_words(encoder, table.to_batches())
     described = describe(encoder, vocabulary, counts)
@@ -197,7 +196,7 @@ def test_a_row_a_token_says_what_it_is(directory):
 
 
 def test_a_summary_adds_up(directory):
-    encoder, vocabulary = ForeignEncoder.load(directory), read_vocabulary(directory)
+    encoder, vocabulary = Encoder.load(directory), read_vocabulary(directory)
     table = count_words(TEXTS, ["all"] * len(TEXTS), "multilingual")
     described = describe(encoder, vocabulary, count_in_words(encoder, table.to_batches()))
     summary = summarise(described)
