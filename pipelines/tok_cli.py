@@ -76,7 +76,7 @@ def compare(
             tokenizers, text, groups=tuple(group or ()), reference=reference,
             lines=_range(lines) if lines else None, limit=limit, progress=progress, warn=_warn,
         )  # fmt: skip
-    print_comparison(result, console, everything)
+    # The files first: printing ends early where somebody reads only the head of it.
     if json is not None:
         write_json(json, result)
     if html is not None:
@@ -84,6 +84,7 @@ def compare(
 
         with atomic(html) as temporary:
             temporary.write_text(comparison_page(result), "utf-8")
+    print_comparison(result, console, everything)
 
 
 @tok_app.command()
@@ -113,10 +114,12 @@ def inspect(
     """
     from pipelines.files import write_json
     from pipelines.tok_inspect import inspect as run
+    from pipelines.tok_inspect import print_inspection
 
-    result = run(tokenizer, text, file, counts, table, console, everything=everything)
+    result, tokens = run(tokenizer, text, file, counts, table, everything=everything)
     if json is not None:
         write_json(json, result)
+    print_inspection(result, tokens, console, everything)
 
 
 def _range(lines: str) -> tuple[int, int]:

@@ -68,6 +68,8 @@ def compare(
     whatever a user can mend.
     """
     encoders = {name: (path, Encoder.load(path)) for name, path in named(tokenizers).items()}
+    if taken := {"text", "key"}.intersection(groups):
+        raise ValueError(f"--group {taken.pop()}: a column by this name cannot tell kinds apart")
     columns = present_columns(texts, tuple(dict.fromkeys(("language", "domain", *groups))))
     if missing := [name for name in groups if name not in columns]:
         raise ValueError(f"--group {missing[0]}: {texts[0]} has no such column")

@@ -17,7 +17,6 @@ from curation.formats import DAMAGE, one_line
 from pipelines.files import atomic
 from tok import Encoder
 from tok.vocabulary import (
-    Vocabulary,
     count_in_words,
     describe,
     read_vocabulary,
@@ -43,22 +42,22 @@ def inspect(
     file: Path | None,
     counts: Path | None,
     table: Path | None,
-    console: Console,
     *,
     everything: bool = False,
-) -> dict:
-    """Print tokens or a vocabulary (both, if there are a text and counts); JSON-able result.
+) -> tuple[dict, list[tuple[int, bytes]]]:
+    """Find the tokens of a text, or a vocabulary's summary; both, if there are a text and counts.
 
     counts: Parquet with `word` and `count`. table: where a row for every token goes, see
-    `tok.vocabulary.TOKENS_SCHEMA`. Raises ValueError for whatever a user can mend.
+    `tok.vocabulary.TOKENS_SCHEMA`. Returns what goes into the JSON file, and the text's tokens (id,
+    bytes). Raises ValueError for whatever a user can mend.
     """
+    tokens: list[tuple[int, bytes]] = []
     text = _text(text, file)
     encoder = Encoder.load(tokenizer)
     result: dict = {"tokenizer": str(tokenizer), "vocab_size": encoder.vocab_size}
     if text is not None:
         ids, _ = encoder.encode_batch([text])
         tokens = [(int(i), encoder.token_bytes(int(i))) for i in ids]
-        print_tokens(tokens, console, everything)
         result["text"] = {
             "bytes": len(text.encode()),
             "tokens": [{"id": i, "token": spelled(b), "hex": b.hex()} for i, b in tokens],
@@ -70,10 +69,18 @@ def inspect(
         if table is not None:
             with atomic(table) as temporary:
                 pq.write_table(described, temporary)
-        summary = summarise(described, len(described) if everything else 1000)
-        print_vocabulary(summary, vocabulary, console, everything)
-        result["vocabulary"] = summary
-    return result
+        result["vocabulary"] = summarise(described, len(described) if everything else 1000)
+    return result, tokens
+
+
+def print_inspection(
+    result: dict, tokens: list[tuple[int, bytes]], console: Console, everything: bool
+) -> None:
+    """Print what `inspect` found; without `everything` the first rows and tokens of it."""
+    if "text" in result:
+        print_tokens(tokens, console, everything)
+    if "vocabulary" in result:
+        print_vocabulary(result["vocabulary"], console, everything)
 
 
 def print_tokens(tokens: list[tuple[int, bytes]], console: Console, everything: bool) -> None:
@@ -103,10 +110,8 @@ def print_tokens(tokens: list[tuple[int, bytes]], console: Console, everything: 
     if left := len(tokens) - len(shown):
         console.print(f"({left:,} more tokens: --all)", style="dim", highlight=False)
     size = sum(len(data) for _, data in tokens)
-    console.print(
-        f"{len(tokens):,} tokens, {size:,} bytes, {size / len(tokens):.3f} bytes per token",
-        highlight=False,
-    )
+    rate = f", {size / len(tokens):.3f} bytes per token" if tokens else ""
+    console.print(f"{len(tokens):,} tokens, {size:,} bytes{rate}", highlight=False)
 
 
 def marked(data: bytes) -> Text:
@@ -125,11 +130,9 @@ def marked(data: bytes) -> Text:
     return result
 
 
-def print_vocabulary(
-    summary: dict, vocabulary: Vocabulary, console: Console, everything: bool
-) -> None:
+def print_vocabulary(summary: dict, console: Console, everything: bool) -> None:
     """Print a summary from `tok.vocabulary.summarise`."""
-    rows = len(vocabulary.tokens) if everything else _ROWS
+    rows = summary["tokens"] if everything else _ROWS
     counted = "count" in summary
 
     def say(number: int, text: str) -> None:
@@ -173,7 +176,7 @@ def print_vocabulary(
         say(found["tokens"], f"tokens in {found['groups']:,} groups that differ only by {meaning}")
         for group in found["list"][:3]:
             examples(group, 8)
-    say(len(summary["special"]), "special tokens, which no text spells")
+    say(len(summary["special"]), "special and other added tokens, which no merge makes")
     examples(summary["special"])
     if not counted:
         note = "--counts TABLE adds how often each token occurred in training"

@@ -155,6 +155,11 @@ def find_reference(languages: Sequence[str], wanted: str | None = None) -> str |
     if wanted is not None:
         if wanted in languages:
             return wanted
+        if not languages:
+            raise ValueError(
+                f"no text in the reference language {wanted!r}: no document of the text has a "
+                "`language`; leave --reference out, or add the column"
+            )
         near = difflib.get_close_matches(wanted, languages, 5, 0.4) or sorted(languages)[:5]
         raise ValueError(
             f"no text in the reference language {wanted!r}: the {len(languages)} languages of the "
@@ -214,8 +219,9 @@ def _over_languages(found: Survey, result: dict, wanted: str | None) -> dict:
     by = premium_by(found)
     reference = find_reference(list(languages), wanted) if languages or wanted else None
     unit = "tokens" if by == "lines" else "tokens_per_document"
-    for m in result.get("language", {}).values():
-        m["premium"] = m[unit] / languages[reference][unit] if reference and by else None
+    for value, m in result.get("language", {}).items():
+        known = reference and by and value in languages
+        m["premium"] = m[unit] / languages[reference][unit] if known else None
     macro = np.mean([m["bytes_per_token"] for m in languages.values()]) if languages else None
     over = {
         "languages": len(languages),

@@ -188,6 +188,8 @@ def test_a_vocabulary_with_counts_lists_what_was_hardly_trained(folder, tmp_path
         (("compare", "v300", "--text", "parallel.parquet", "--reference", "en"), "called eng_Latn"),
         (("compare", "v300", "--text", "parallel.parquet", "--group", "x"), "--group x: "),
         (("compare", "v300", "--text", "documents.jsonl", "--group", "x"), "no document has a"),
+        (("compare", "v300", "--text", "parallel.parquet", "--group", "text"), "--group text: "),
+        (("compare", "v300", "--text", "plain.parquet", "--reference", "e"), "has a `language`"),
         (("compare", "v300", "--text", "parallel.parquet", "--lines", "9"), "expected FIRST-LAST"),
         (("compare", "v300", "--text", "parallel.parquet", "--lines", "8-9"), "check --text, --l"),
         (("compare", "a=v300", "a=v600", "--text", "parallel.parquet"), "need two names"),
@@ -206,6 +208,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(
 ):
     (folder / "bad.json").write_text('{"version": "1.0"}')
     (folder / "empty.txt").write_bytes(b"")
+    pq.write_table(pa.table({"text": ["a b"]}), folder / "plain.parquet")
     (folder / "latin.txt").write_bytes(b"a\xe9")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["gristmill", "tok", *arguments])

@@ -181,7 +181,8 @@ def test_documents_without_a_language_count_for_no_language(encoder):
     rows = [*PARALLEL, ("a b c", "0", None, None)]
     with_it, without = (measured(encoder, [batch(r)]) for r in (rows, PARALLEL))
     assert with_it["all"]["documents"] == without["all"]["documents"] + 1
-    assert with_it["language"].pop(UNKNOWN)["documents"] == 1
+    unknown = with_it["language"].pop(UNKNOWN)
+    assert unknown["documents"] == 1 and unknown["premium"] is None
     assert with_it["language"] == without["language"]
     for key in ("languages", "macro_bytes_per_token", "premium_mean", "premium_worst", "gini"):
         assert with_it["all"][key] == without["all"][key]
