@@ -142,8 +142,7 @@ def premium_by(found: Survey) -> str | None:
     if len(rows) < 2:
         return None
     same_keys = len({int(found.keys[row]) for row in rows}) == 1
-    same_number = len({int(found.sums["language"][row, DOCUMENTS]) for row in rows}) == 1
-    return "lines" if found.keyed and same_keys and same_number else "documents"
+    return "lines" if found.keyed and same_keys else "documents"
 
 
 def find_reference(languages: Sequence[str], wanted: str | None = None) -> str | None:

@@ -128,6 +128,8 @@ def test_merging_by_the_book_gives_the_encoders_tokens_of_a_word(directory):
             if word.isalpha():
                 expected = [encoder.token_bytes(i) for i in encoder.encode(word)]
                 assert merge(word.encode(), vocabulary.merges) == expected
+    assert merge(b"aaab", {(b"a", b"a"): 1, (b"a", b"b"): 0}) == [b"aa", b"ab"]
+    assert merge(b"aaa", {(b"a", b"a"): 0}) == [b"aa", b"a"]
 
 
 def _ends():
