@@ -1,4 +1,7 @@
-"""The pictures of the report, as HTML fragments that share one copy of Plotly's script."""
+"""The pictures of the report, as HTML fragments that share one copy of Plotly's script.
+
+Those of a comparison of tokenizers are in `tok_page.py`.
+"""
 
 from collections import defaultdict
 
@@ -16,7 +19,8 @@ def plotly_javascript() -> str:
     return get_plotlyjs()
 
 
-def _html(figure: go.Figure, height: int = 380) -> str:
+def figure_html(figure: go.Figure, height: int = 380) -> str:
+    """A figure as a fragment that needs the page's copy of Plotly's script."""
     figure.update_layout(
         height=height, template="plotly_white", colorway=COLOURS, margin={"t": 40, "b": 40},
         legend={"orientation": "h", "y": 1.12},
@@ -48,7 +52,7 @@ def dropped(tally: list[dict]) -> str:
     figure.update_layout(
         barmode="stack", title=f"{kept:,} of {read:,} documents kept", xaxis_title="documents"
     )
-    return _html(figure, 160 + 28 * len(reasons))
+    return figure_html(figure, 160 + 28 * len(reasons))
 
 
 def domains(tally: list[dict]) -> str:
@@ -67,7 +71,7 @@ def domains(tally: list[dict]) -> str:
         ]
     )
     figure.update_layout(yaxis_title="MB of text")
-    return _html(figure, 320)
+    return figure_html(figure, 320)
 
 
 def languages(tally: list[dict]) -> str:
@@ -91,7 +95,7 @@ def languages(tally: list[dict]) -> str:
         f", the {MOST_LANGUAGES} largest" if len(before) > MOST_LANGUAGES else ""
     )
     figure.update_layout(title=title, yaxis_title="kB of text", yaxis_type="log")
-    return _html(figure)
+    return figure_html(figure)
 
 
 def bytes_per_token(rows: list[dict]) -> str:
@@ -109,7 +113,7 @@ def bytes_per_token(rows: list[dict]) -> str:
             hovertext=[f"{row['bytes_count']:,} documents" for row in mine],
         )
     figure.update_layout(yaxis_title="bytes per token", xaxis={"categoryorder": "total descending"})
-    return _html(figure, 420)
+    return figure_html(figure, 420)
 
 
 def mixture(plan: dict) -> str:
@@ -124,7 +128,7 @@ def mixture(plan: dict) -> str:
                 y=[phase["domains"][name][kind] for name in names],
             )
     figure.update_layout(yaxis_title="tokens")
-    return _html(figure, 320)
+    return figure_html(figure, 320)
 
 
 def loss(steps: list[dict], evaluations: list[dict]) -> str:
@@ -145,7 +149,7 @@ def loss(steps: list[dict], evaluations: list[dict]) -> str:
             mode="lines+markers",
         )
     figure.update_layout(xaxis_title="tokens", yaxis_title="loss (nats per token)")
-    return _html(figure, 440)
+    return figure_html(figure, 440)
 
 
 def rates(steps: list[dict]) -> str:
@@ -159,7 +163,7 @@ def rates(steps: list[dict]) -> str:
         yaxis={"title": "gradient norm", "type": "log"},
         yaxis2={"title": "learning rate", "overlaying": "y", "side": "right"},
     )
-    return _html(figure, 320)
+    return figure_html(figure, 320)
 
 
 def expert_load(steps: list[dict]) -> str:
@@ -187,4 +191,4 @@ def expert_load(steps: list[dict]) -> str:
         go.Heatmap(z=rows, x=x, y=names, zmid=1, colorscale="RdBu_r", colorbar_title="× even")
     )
     figure.update_layout(title="Expert load, 1 = an even share", xaxis_title="step")
-    return _html(figure, 200 + 9 * len(rows))
+    return figure_html(figure, 200 + 9 * len(rows))

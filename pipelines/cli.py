@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.tok_cli import tok_app
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -21,6 +23,7 @@ app = typer.Typer(
     package. [bold]gristmill run quickstart[/] does the whole line and goes on where it stopped;
     each stage is also a command of its own.""",
 )
+app.add_typer(tok_app, name="tok")
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a built-in one (quickstart, cluster).")
 ]

@@ -10,38 +10,18 @@ import pyarrow.parquet as pq
 
 from pipelines import charts
 from pipelines.files import atomic
+from pipelines.page import page, table
 from pipelines.runner import Context, Result, Stage
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem;
-       color: #1c2733; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d5dde5; }
-table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .25rem .8rem; border-bottom: 1px solid #e5eaf0; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
-pre { background: #f4f6f8; padding: .8rem; overflow-x: auto; white-space: pre-wrap; }
-.dim { color: #6b7a89; }
-"""
-
-
-def _table(header: list[str], rows: list[list]) -> str:
-    """An HTML table; everything in it is escaped."""
-    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _bytes_per_token(context: Context) -> list[dict]:
     """Documents, bytes and tokens by domain and language, over all encoded documents."""
     columns = ["domain", "language", "bytes", "tokens"]
     paths = context.outputs("encode", ".documents.parquet")
-    table = pa.concat_tables(pq.read_table(path, columns=columns) for path in paths)
+    documents = pa.concat_tables(pq.read_table(path, columns=columns) for path in paths)
     # An eos belongs to each document and to none of its bytes.
-    table = table.set_column(3, "tokens", pc.subtract(table["tokens"], 1))
-    groups = table.group_by(["domain", "language"], use_threads=False)
+    documents = documents.set_column(3, "tokens", pc.subtract(documents["tokens"], 1))
+    groups = documents.group_by(["domain", "language"], use_threads=False)
     return groups.aggregate([("bytes", "sum"), ("tokens", "sum"), ("bytes", "count")]).to_pylist()
 
 
@@ -64,7 +44,7 @@ def _run(context: Context) -> Result:
 
     sections = [
         "<h2>What was made</h2>",
-        _table(
+        table(
             ["stage", "result"],
             [[name, m["summary"]] for name, m in manifests.items()],
         ),
@@ -74,7 +54,7 @@ def _run(context: Context) -> Result:
     if problems:
         sections.append(f"<p>{len(problems):,} files, lines or rows could not be read:</p>")
         sections.append(
-            _table(
+            table(
                 ["file", "where", "what"],
                 [[p["file"], p["where"], p["what"]] for p in problems[:50]],
             )
@@ -87,7 +67,7 @@ def _run(context: Context) -> Result:
         charts.bytes_per_token(encoded),
         "<h2>Mixture and packing</h2>",
         charts.mixture(plan),
-        _table(
+        table(
             ["phase", "sequences", "length", "tokens", "fill"],
             [
                 [p["name"], f"{p['sequences']:,}", p["length"], f"{p['tokens']:,}",
@@ -100,7 +80,7 @@ def _run(context: Context) -> Result:
         "<p>Held-out documents. The unigram entropy is the loss of a model that knows only how "
         "frequent each token is in the same documents; generated problems are left out where the "
         "recipe says so.</p>",
-        _table(
+        table(
             ["domain", "tokens", "loss (nats)", "unigram entropy", "ratio"],
             [
                 [domain, f"{v['tokens']:,}", f"{v['loss']:.3f}", f"{v['unigram_entropy']:.3f}",
@@ -119,15 +99,8 @@ def _run(context: Context) -> Result:
             "tokens accepted</p>"
         )
     target = context.directory / "report.html"
-    page = (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        f"<title>{html.escape(recipe.name)}</title><style>{_STYLE}</style>"
-        f"<script>{charts.plotly_javascript()}</script>"
-        f"<h1>{html.escape(recipe.name)}</h1>"
-        '<p class="dim">made by gristmill</p>' + "\n".join(sections) + "</html>"
-    )
     with atomic(target) as temporary:
-        temporary.write_text(page, "utf-8")
+        temporary.write_text(page(recipe.name, sections), "utf-8")
     bar.at(1)
     return Result({target: None}, {}, f"{target}")
 
