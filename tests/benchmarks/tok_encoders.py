@@ -47,6 +47,18 @@ def list_rows(rows: Iterable[Iterable[int]]) -> Iterator[bytes]:
     return (array("I", row).tobytes() for row in rows)
 
 
+def published(job: dict) -> str:
+    """tokenizer.json for libraries that know a scheme by how its publisher wrote it.
+
+    Only GPT-2's differs from ours: its file names no regex, and leaves it to the byte level.
+    """
+    parsed = json.loads(Path(job["tokenizer"], "tokenizer.json").read_bytes())
+    if job["scheme"] == "gpt2":
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+        parsed["pre_tokenizer"] = byte_level | {"use_regex": True}
+    return json.dumps(parsed, ensure_ascii=False)
+
+
 def encode_ours(job: dict) -> Encoding:
     from tok import Encoder
 
@@ -78,7 +90,7 @@ def encode_gigatoken(job: dict) -> Encoding:
     import gigatoken
     import numpy
 
-    tokenizer = gigatoken.Tokenizer(f"{job['tokenizer']}/tokenizer.json")
+    tokenizer = gigatoken.Tokenizer.from_json(published(job))
 
     def rows(result: Any) -> Iterator[bytes]:
         ends = numpy.cumsum(awkward.to_numpy(awkward.num(result))).tolist()
@@ -95,7 +107,7 @@ def encode_gigatoken(job: dict) -> Encoding:
 def encode_snaptokens(job: dict) -> Encoding:
     from snaptokens import Tokenizer
 
-    tokenizer = Tokenizer.from_file(f"{job['tokenizer']}/tokenizer.json")
+    tokenizer = Tokenizer.from_json_str(published(job))
     return (
         Corpus.strings,
         tokenizer.encode_batch_flat,
