@@ -102,7 +102,9 @@ def run(bench: Bench) -> None:
         corpora_named = [n for n in corpora_named if n in ("code", "chinese")]
     deepseek = {}
     for corpus in corpora_named:
-        measures = compare_encoding(bench, "deepseek-v3", folder, corpus, None)
+        measures = compare_encoding(
+            bench, "deepseek-v3", folder, corpus, MB // 2 if quick else None
+        )
         claim_encoding(bench, f"encode_deepseek-v3_{corpus}", measures, None)
         deepseek[corpus] = measures
     for scheme in OTHER_SCHEMES:
@@ -111,7 +113,9 @@ def run(bench: Bench) -> None:
             continue
         for corpus in corpora_named[:1] if quick else [*MAIN, "chinese"]:
             if corpus in deepseek:
-                measures = compare_encoding(bench, scheme, own, corpus, 20 * MB)
+                measures = compare_encoding(
+                    bench, scheme, own, corpus, MB // 2 if quick else 20 * MB
+                )
                 claim_encoding(bench, f"encode_{scheme}_{corpus}", measures, deepseek[corpus])
     linear_time(bench, folder)
 
@@ -136,8 +140,8 @@ def linear_time(bench: Bench, folder: Path) -> None:
     job |= {"start_up": str(bench.files["start_up"])}
     names = ("ours", "gigatoken", "snaptokens", "tokenizers")
     rows, failures, rates = [], [], {}
-    for kind in ("letters",) if bench.options.quick else corpora.WORDS:
-        for size in (1, 10, 100) if kind == "letters" else (1, 10):
+    for kind in list(corpora.WORDS)[2 * bench.options.quick :]:
+        for size in (1, 10, 100) if kind == "letters" and not bench.options.quick else (1, 10):
             text = corpora.one_word(kind, size * unit)
             job["corpus"] = str(corpora.write_text(bench.folder, "one-word", text))
             libraries = names if size == 1 else names[:3]

@@ -219,6 +219,8 @@ def write_more_english(writer: Writer) -> None:
     """Add the rest of the real data's English, and the documentation of installed packages."""
     import pyarrow.parquet as pq
 
+    if writer.full:
+        return
     with (DATA / "math" / "gsm8k-train.jsonl").open() as lines:
         for line in lines:
             problem = json.loads(line)

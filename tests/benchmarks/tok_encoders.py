@@ -52,11 +52,12 @@ def published(job: dict) -> str:
 
     Only GPT-2's differs from ours: its file names no regex, and leaves it to the byte level.
     """
-    parsed = json.loads(Path(job["tokenizer"], "tokenizer.json").read_bytes())
-    if job["scheme"] == "gpt2":
-        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-        parsed["pre_tokenizer"] = byte_level | {"use_regex": True}
-    return json.dumps(parsed, ensure_ascii=False)
+    text = Path(job["tokenizer"], "tokenizer.json").read_text(encoding="utf-8")
+    if job["scheme"] != "gpt2":
+        return text
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    pre_tokenizer = byte_level | {"use_regex": True}
+    return json.dumps(json.loads(text) | {"pre_tokenizer": pre_tokenizer}, ensure_ascii=False)
 
 
 def encode_ours(job: dict) -> Encoding:
