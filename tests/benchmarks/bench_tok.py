@@ -103,7 +103,7 @@ def main() -> None:
         sizes = {"code": 100 * MB, "english": None, "multilingual": 117 * MB}
         sizes |= dict.fromkeys(corpora.LANGUAGES)
         if options.quick:
-            sizes = {"code": MB, "english": MB, "multilingual": 2 * MB}
+            sizes = {"code": MB, "english": MB // 2, "multilingual": MB}
             sizes |= dict.fromkeys(corpora.LANGUAGES, MB // 2)
         wanted = {name: sizes[name] for name in options.corpus or sizes}
         bench.files, missing = corpora.prepare(bench.folder, wanted)

@@ -61,21 +61,24 @@ def count_ours(texts: Any, job: dict) -> Any:
     return count_words(texts.to_pylist(), ["all"] * len(texts), job["scheme"])
 
 
-def merges_ours(counts: Any, job: dict) -> Any:
-    """Merges from word counts, by ours."""
+def learn_ours(counts: Any, job: dict) -> Any:
+    """Merges from word counts, by ours; a `Vocabulary`, or an array of merges."""
     from tok import learn_merges, weigh
 
-    threads = "threads" in signature(learn_merges).parameters
-    keywords = {"threads": job["threads"]} if threads else {}
-    return learn_merges(weigh(counts), job["merges"], **keywords)
+    parameters = signature(learn_merges).parameters
+    keywords = {"threads": job["threads"]} if "threads" in parameters else {}
+    size = job["merges"] + (256 if "max_tokens" in parameters else 0)
+    return learn_merges(weigh(counts), size, **keywords)
 
 
 def train_ours(corpus: Corpus, job: dict) -> Training:
     from tok import merge_counts
 
-    def spell(merges: Any) -> list[bytes]:
+    def spell(learned: Any) -> list[bytes]:
+        if hasattr(learned, "tokens"):
+            return [learned.tokens[symbol] for symbol in learned.merges[:, 2].tolist()]
         tokens = [bytes([BYTE_OF_CHARACTER[c]]) for c in sorted(BYTE_OF_CHARACTER)]
-        for left, right, _ in merges.tolist():
+        for left, right, _ in learned.tolist():
             tokens.append(tokens[left] + tokens[right])
         return tokens[256:]
 
@@ -84,12 +87,12 @@ def train_ours(corpus: Corpus, job: dict) -> Training:
         for _ in range(job["repeats"]):
             for piece in corpus.pieces(STREAM):
                 counts = merge_counts([counts, count_ours(piece.arrow(), job)])
-        return merges_ours(counts, job)
+        return learn_ours(counts, job)
 
     if job.get("repeats"):
         return stream, spell, min(STREAM, corpus.offsets[-1])
     texts = corpus.arrow()
-    return lambda: merges_ours(count_ours(texts, job), job), spell, corpus.offsets[-1]
+    return lambda: learn_ours(count_ours(texts, job), job), spell, corpus.offsets[-1]
 
 
 def train_tokenizers(corpus: Corpus, job: dict) -> Training:
