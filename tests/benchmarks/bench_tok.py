@@ -1,7 +1,7 @@
 """Speed and memory of our tokenizer trainer and encoder, side by side with other libraries.
 
     python tests/benchmarks/bench_tok.py            # everything, an hour or two
-    python tests/benchmarks/bench_tok.py --quick    # the same on a few MB: does it all work?
+    python tests/benchmarks/bench_tok.py --quick    # on a few MB: does it all work?
     python tests/benchmarks/bench_tok.py --only train --corpus code --runs 5
 
 Ours and `tokenizers` need nothing more. The others are compared where they are installed, in this
@@ -25,7 +25,10 @@ as "over N s". Ratios are of medians. Libraries are compared on the merges that 
 the ids of every document, in the same run: `same merges` is how many of a library's merges spell
 what one of ours does, `other ids` how many documents have other ids than with `tokenizers`.
 Encoding is measured twice in a fresh process: cold, the text never seen before, and warm, the same
-text again.
+text again. `--quick` says nothing of speed: its texts are too small, its vocabularies too, and two
+measurements run at a time.
+
+Where the time goes: not measured yet.
 
 The last lines are the claims, one a line: name, value, target; larger is better. A time or memory
 `vs` a library is its figure divided by ours.

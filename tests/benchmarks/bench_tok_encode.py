@@ -91,15 +91,17 @@ def claim_encoding(
 def run(bench: Bench) -> None:
     """All of encoding: DeepSeek's tokenizer, the other schemes, linear time."""
     quick = bench.options.quick
+    corpora_named = [name for name in (*MAIN, *COLD) if name in bench.files]
+    if quick and not bench.options.corpus:
+        corpora_named = [n for n in corpora_named if n in ("code", "chinese")]
+    if not corpora_named:
+        return
     folder = bench.folder / "deepseek"
     folder.mkdir()
     if bench.deepseek:
         (folder / "tokenizer.json").write_bytes(Path(bench.deepseek).read_bytes())
     elif not trained(bench, "deepseek-v3", folder):
         return
-    corpora_named = [name for name in (*MAIN, *COLD) if name in bench.files]
-    if quick and not bench.options.corpus:
-        corpora_named = [n for n in corpora_named if n in ("code", "chinese")]
     deepseek = {}
     for corpus in corpora_named:
         measures = compare_encoding(
@@ -122,7 +124,8 @@ def run(bench: Bench) -> None:
 
 def trained(bench: Bench, scheme: str, folder: Path) -> bool:
     """Train a tokenizer on a few MB, for encoding; False, and a line that says why, if it fails."""
-    paths = [str(bench.files[name]) for name in MAIN if name in bench.files]
+    paths = [str(path) for name, path in bench.files.items() if name in (*MAIN, *COLD)]
+    paths = paths[: len(MAIN)]
     size = 8_192 if bench.options.quick else 32_768
     limit = (MB if bench.options.quick else 12 * MB) // max(len(paths), 1)
     job = {"task": "tokenizer", "scheme": scheme, "corpora": paths, "limit": limit}
@@ -145,7 +148,7 @@ def linear_time(bench: Bench, folder: Path) -> None:
             text = corpora.one_word(kind, size * unit)
             job["corpus"] = str(corpora.write_text(bench.folder, "one-word", text))
             libraries = names if size == 1 else names[:3]
-            limit = 5 if bench.options.quick else 120
+            limit = min(bench.options.limit, 120)
             measures = bench.measure({n: job | {"library": n} for n in libraries}, limit)
             title = f"{kind}, {len(text) / MB:g} MB"
             rows.append(

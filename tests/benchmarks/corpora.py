@@ -92,14 +92,26 @@ class Corpus:
             file.seek(self.offsets[0])
             return file.read(self.size)
 
-    def documents(self) -> list[bytes]:
-        """The documents, one object each."""
-        data, first = self.bytes(), self.offsets[0]
-        return [data[a - first : b - first] for a, b in pairwise(self.offsets)]
-
     def strings(self) -> list[str]:
         """The documents as Python strings."""
-        return [document.decode() for document in self.documents()]
+        data, first = self.bytes(), self.offsets[0]
+        return [data[a - first : b - first].decode() for a, b in pairwise(self.offsets)]
+
+    def separated(self, separator: bytes) -> bytes:
+        """The documents in one buffer, a separator between any two."""
+        data, first = memoryview(self.bytes()), self.offsets[0]
+        joined = bytearray()
+        for a, b in pairwise(self.offsets):
+            joined += separator if joined else b""
+            joined += data[a - first : b - first]
+        return bytes(joined)
+
+    def distinct_bytes(self) -> set[int]:
+        """The byte values that occur."""
+        found: set[int] = set()
+        for piece in self.pieces(1 << 20):
+            found.update(piece.bytes())
+        return found
 
     def arrow(self) -> Any:
         """The documents as an Arrow array (large_string) over one buffer, nothing copied."""

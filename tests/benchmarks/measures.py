@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,23 +89,33 @@ class Bench:
         return {"error": f"exit {done.returncode}: {said.splitlines()[-1] if said else ''}"}
 
     def measure(self, jobs: dict[str, dict], limit: float | None = None) -> dict[str, Measure]:
-        """Run jobs (by the name they have in the tables) in turn, as often as `--runs` says."""
+        """Run jobs (by the name they have in the tables) in turn, as often as `--runs` says.
+
+        One at a time, but with `--quick` two.
+        """
         jobs = {name: job for name, job in jobs.items() if job["library"] in self.installed}
         measures = {name: Measure() for name in jobs}
-        for number in range(self.options.runs):
-            for name, job in jobs.items():
-                measure = measures[name]
-                if measure.error or (number and sum(measure.seconds[0]) > ONCE_OVER):
-                    continue
-                print(f"{job['task']} {name} {job['scheme']} {number + 1}", file=sys.stderr)
-                answer = self.child(job | {"out": str(self.folder / f"out-{name}")}, limit)
-                if "error" in answer:
-                    measure.error, measure.at_least = answer["error"], answer.get("at_least")
-                    continue
-                measure.seconds.append(answer["seconds"])
-                measure.cpu.append(answer["cpu"])
-                measure.peaks.append(answer["peak"])
-                measure.last = answer
+
+        def once(name: str) -> None:
+            measure = measures[name]
+            if measure.error or (measure.seconds and sum(measure.seconds[0]) > ONCE_OVER):
+                return
+            answer = self.child(jobs[name] | {"out": str(self.out(name))}, limit)
+            said = answer.get("error") or ", ".join(f"{s:.2f} s" for s in answer["seconds"])
+            job = jobs[name]
+            place = Path(job["corpus"]).stem
+            print(f"{job['task']} {job['scheme']} {place} {name}: {said}", file=sys.stderr)
+            if "error" in answer:
+                measure.error, measure.at_least = answer["error"], answer.get("at_least")
+                return
+            measure.seconds.append(answer["seconds"])
+            measure.cpu.append(answer["cpu"])
+            measure.peaks.append(answer["peak"])
+            measure.last = answer
+
+        for _ in range(self.options.runs):
+            with ThreadPoolExecutor(2 if self.options.quick else 1) as pool:
+                list(pool.map(once, jobs))
         return measures
 
     def out(self, name: str) -> Path:

@@ -98,7 +98,7 @@ def encode_gigatoken(job: dict) -> Encoding:
         return flat_rows(awkward.to_numpy(awkward.flatten(result)).tobytes(), [0, *ends])
 
     return (
-        lambda corpus: gigatoken.BytesSource(SEPARATOR.join(corpus.documents()), SEPARATOR),
+        lambda corpus: gigatoken.BytesSource(corpus.separated(SEPARATOR), SEPARATOR),
         tokenizer.encode_batch,
         rows,
         None,

@@ -125,7 +125,7 @@ def train_gigabpe(corpus: Corpus, job: dict) -> Training:
     import gigabpe
 
     files = [str(corpus.path)]
-    vocab_size = job["merges"] + len(set(corpus.bytes()))
+    vocab_size = job["merges"] + len(corpus.distinct_bytes())
     keywords = {"pretokenizer": "bytelevel", "threads": job["threads"]}
 
     def run() -> Any:
@@ -138,7 +138,7 @@ def train_gigabpe(corpus: Corpus, job: dict) -> Training:
 def train_gigatoken(corpus: Corpus, job: dict) -> Training:
     import gigatoken
 
-    data = SEPARATOR.join(corpus.documents())
+    data = corpus.separated(SEPARATOR)
     vocab_size = 256 + job["merges"]
     return (
         lambda: gigatoken.train_bpe(data, vocab_size, [], separator=SEPARATOR),
