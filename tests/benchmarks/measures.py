@@ -128,7 +128,9 @@ class Bench:
 
     def table(self, title: str, columns: str, rows: list[list[str]], failures: list[str]) -> None:
         """Print a table (columns by name, separated by `|`), and what failed."""
-        table = Table(title=title, title_justify="left", title_style="bold")
+        # Not the table's own title, which is broken where the table is narrow.
+        self.console.print(title, style="bold", markup=False, highlight=False)
+        table = Table()
         for i, column in enumerate(columns.split("|")):
             table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
