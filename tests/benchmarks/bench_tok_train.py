@@ -1,0 +1,91 @@
+"""The part of `bench_tok.py` on training: text to merges."""
+
+import tok_trainers
+from measures import MAIN, MB, Bench, ratio
+
+UNSPACED = ("chinese", "japanese", "thai", "khmer")
+
+
+def compare_training(bench: Bench, scheme: str, corpus: str, libraries: dict[str, str]) -> None:
+    """Train with each library (name in the table → scheme) on a corpus; a table and claims."""
+    job = {"task": "train", "corpus": str(bench.files[corpus]), "merges": bench.options.merges}
+    measures = bench.measure(
+        {
+            name: job | {"library": name.split(",")[0], "scheme": own}
+            for name, own in libraries.items()
+        }
+    )
+    rows, failures, ours = [], [], measures["ours"]
+    our_merges = set() if ours.error else set(bench.out("ours").read_text().split())
+    for name, measure in measures.items():
+        if measure.error:
+            failures.append(f"{name}: {measure.error}")
+            continue
+        last, best = measure.last, min(passes[0] for passes in measure.seconds)
+        same = len(our_merges.intersection(bench.out(name).read_text().split()))
+        rows.append(
+            [
+                name,
+                f"{measure.median():.2f}",
+                f"{best:.2f}",
+                f"{min(passes[0] for passes in measure.cpu):.2f}",
+                f"{measure.rate():.1f}",
+                f"{measure.peak / MB:.0f}",
+                f"{last['held'] / MB:.0f}",
+                str(last["n"]),
+                str(same),
+            ]
+        )
+    size = bench.files[corpus].stat().st_size / MB
+    bench.table(
+        f"train, {scheme}, {corpus} ({size:.1f} MB), {bench.options.merges} merges",
+        "library|median s|best s|CPU s|MB/s|peak MB|text MB|merges|same merges",
+        rows,
+        failures,
+    )
+    for name, measure in measures.items():
+        if name.startswith("ours"):
+            continue
+        target = 3.0 if name == "gigabpe" and corpus in MAIN else 1.0
+        target = 25.0 if scheme != "gpt2" else target
+        claim = f"train_{scheme}_{corpus}"
+        bench.claim(f"{claim}_vs_{name}", ratio(measure.median(), ours.median()), target)
+        bench.claim(f"{claim}_memory_vs_{name}", ratio(measure.peak, ours.peak), 1.0)
+
+
+def run(bench: Bench) -> None:
+    """All of training: three corpora, three schemes, unspaced scripts, memory."""
+    named = [name for name in MAIN if name in bench.files]
+    for corpus in named:
+        libraries = ("ours", *tok_trainers.PEERS, "tokenizers")
+        compare_training(bench, "gpt2", corpus, dict.fromkeys(libraries, "gpt2"))
+    for scheme in ("deepseek-v3", "multilingual"):
+        for corpus in named[-1:] if bench.options.quick else named:
+            libraries = dict.fromkeys(("ours", "tokenizers"), scheme)
+            compare_training(bench, scheme, corpus, libraries)
+    for corpus in UNSPACED[-1:] if bench.options.quick else UNSPACED:
+        if corpus in bench.files:
+            libraries = dict.fromkeys(("ours", "gigabpe", "tokenizers"), "gpt2")
+            libraries |= {"ours, multilingual": "multilingual"}
+            compare_training(bench, "gpt2", corpus, libraries)
+    if named:
+        memory_by_size(bench, named[-1])
+
+
+def memory_by_size(bench: Bench, corpus: str) -> None:
+    """Our peak memory where the corpus is read 1, 4 and 16 times over: its words stop being new."""
+    job = {"task": "train", "library": "ours", "scheme": "multilingual"}
+    job |= {"corpus": str(bench.files[corpus]), "merges": bench.options.merges}
+    peaks, rows, failures = {}, [], []
+    for repeats in (1, 4, 16):
+        answer = bench.child(job | {"repeats": repeats, "out": str(bench.out("repeats"))})
+        peaks[repeats] = answer.get("peak", 0)
+        if "error" in answer:
+            failures.append(f"{repeats}x: {answer['error']}")
+        else:
+            rows.append(
+                [f"{repeats}x", f"{answer['seconds'][0]:.1f}", f"{answer['peak'] / MB:.0f}"]
+            )
+    title = f"train, ours, multilingual, {corpus}, streamed"
+    bench.table(title, "corpus|seconds|peak MB", rows, failures)
+    bench.claim("train_memory_1x_vs_16x", ratio(peaks[1] or 1, peaks[16]), 0.9)

@@ -1,0 +1,186 @@
+"""How each library trains: text to merges, one function a library.
+
+A function takes a corpus and a job and returns the call to be timed, what spells its result's
+merges, and how many bytes of text the process holds meanwhile. Each library runs at its fastest
+setting that gives the merges asked for:
+
+* ours: `count_words` on one Arrow array over the corpus, `weigh`, `learn_merges`; where a job says
+  `repeats`, the corpus is read so many times from its file, a piece at a time, and nothing of it
+  kept but the counts.
+* tokenizers: `train_from_iterator` over lists of 1,000 documents, all 256 bytes in the alphabet.
+* gigabpe: reads files only, and splits them at line breaks first, as `tokenizers` does with files;
+  its alphabet is the bytes it saw, so the vocabulary asked for is those plus the merges.
+* gigatoken: one buffer and a separator (0xFF, no byte of UTF-8); GPT-2's split only.
+* rustbpe, bpeasy: an iterator over documents and GPT-2's regex. bpeasy breaks ties in its own way.
+
+Peers are imported where they are called: they may live in an environment of their own.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from inspect import signature
+from typing import Any
+
+from corpora import Corpus
+
+PEERS = ("gigabpe", "rustbpe", "gigatoken", "bpeasy")
+GPT2_REGEX = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Where a library can limit a token's length, the limit is ours.
+MAX_TOKEN_BYTES = 128
+SEPARATOR = b"\xff"
+STREAM = 32 << 20  # bytes of text in memory at a time where a corpus is read as a stream
+
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [b for b in range(256) if b not in _PRINTABLE]
+BYTE_OF_CHARACTER = {chr(b): b for b in _PRINTABLE} | {
+    chr(0x100 + i): b for i, b in enumerate(_OTHERS)
+}
+
+
+def held(strings: Iterable[str]) -> int:
+    """Bytes that Python holds for these strings."""
+    return sum(sys.getsizeof(string) for string in strings)
+
+
+def spelling(token: str) -> bytes:
+    """The bytes of a token written in the byte-level alphabet."""
+    return bytes(BYTE_OF_CHARACTER[character] for character in token)
+
+
+# The call to be timed; its result to the bytes of each merge; bytes of text held meanwhile.
+Training = tuple[Callable[[], Any], Callable[[Any], list[bytes]], int]
+
+
+def count_ours(texts: Any, job: dict) -> Any:
+    """Word counts of an Arrow array, by ours."""
+    from tok import count_words
+
+    if "threads" in signature(count_words).parameters:
+        return count_words(texts, scheme=job["scheme"], threads=job["threads"])
+    return count_words(texts.to_pylist(), ["all"] * len(texts), job["scheme"])
+
+
+def learn_ours(counts: Any, job: dict) -> Any:
+    """Merges from word counts, by ours; a `Vocabulary`, or an array of merges."""
+    from tok import learn_merges, weigh
+
+    parameters = signature(learn_merges).parameters
+    keywords = {"threads": job["threads"]} if "threads" in parameters else {}
+    size = job["merges"] + (256 if "max_tokens" in parameters else 0)
+    return learn_merges(weigh(counts), size, **keywords)
+
+
+def train_ours(corpus: Corpus, job: dict) -> Training:
+    from tok import merge_counts
+
+    def spell(learned: Any) -> list[bytes]:
+        if hasattr(learned, "tokens"):
+            return [learned.tokens[symbol] for symbol in learned.merges[:, 2].tolist()]
+        tokens = [bytes([BYTE_OF_CHARACTER[c]]) for c in sorted(BYTE_OF_CHARACTER)]
+        for left, right, _ in learned.tolist():
+            tokens.append(tokens[left] + tokens[right])
+        return tokens[256:]
+
+    def stream() -> Any:
+        counts = merge_counts([])
+        for _ in range(job["repeats"]):
+            for piece in corpus.pieces(STREAM):
+                counts = merge_counts([counts, count_ours(piece.arrow(), job)])
+        return learn_ours(counts, job)
+
+    if job.get("repeats"):
+        return stream, spell, min(STREAM, corpus.offsets[-1])
+    texts = corpus.arrow()
+    return lambda: learn_ours(count_ours(texts, job), job), spell, corpus.offsets[-1]
+
+
+def train_tokenizers(corpus: Corpus, job: dict) -> Training:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    if job["scheme"] == "gpt2":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        from tok.schemes import pretokenizer
+
+        tokenizer.pre_tokenizer = pretokenizer(job["scheme"])
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + job["merges"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=MAX_TOKEN_BYTES + 1,  # theirs is the first length that is too long
+        show_progress=False,
+    )
+    texts = corpus.strings()
+    batches = (texts[i : i + 1000] for i in range(0, len(texts), 1000))
+
+    def spell(_: Any) -> list[bytes]:
+        merges = json.loads(tokenizer.to_str())["model"]["merges"]
+        return [spelling(left) + spelling(right) for left, right in merges]
+
+    return lambda: tokenizer.train_from_iterator(batches, trainer), spell, held(texts)
+
+
+def train_gigabpe(corpus: Corpus, job: dict) -> Training:
+    import gigabpe
+
+    files = [str(corpus.path)]
+    vocab_size = job["merges"] + len(corpus.distinct_bytes())
+    keywords = {"pretokenizer": "bytelevel", "threads": job["threads"]}
+
+    def run() -> Any:
+        limit = MAX_TOKEN_BYTES + 1
+        return gigabpe.train_bpe(files, vocab_size, max_token_length=limit, **keywords)
+
+    return run, lambda result: [spelling(a) + spelling(b) for a, b in result[1]], 0
+
+
+def train_gigatoken(corpus: Corpus, job: dict) -> Training:
+    import gigatoken
+
+    data = corpus.separated(SEPARATOR)
+    vocab_size = 256 + job["merges"]
+    return (
+        lambda: gigatoken.train_bpe(data, vocab_size, [], separator=SEPARATOR),
+        lambda result: [left + right for left, right in result[1]],
+        len(data),
+    )
+
+
+def train_rustbpe(corpus: Corpus, job: dict) -> Training:
+    import rustbpe
+
+    tokenizer = rustbpe.Tokenizer()
+    texts = corpus.strings()
+    vocab_size = 256 + job["merges"]
+
+    def spell(_: Any) -> list[bytes]:
+        return [bytes(token) for token, _ in tokenizer.get_mergeable_ranks()][256:]
+
+    return (
+        lambda: tokenizer.train_from_iterator(iter(texts), vocab_size, pattern=GPT2_REGEX),
+        spell,
+        held(texts),
+    )
+
+
+def train_bpeasy(corpus: Corpus, job: dict) -> Training:
+    import bpeasy
+
+    texts = corpus.strings()
+    vocab_size = 256 + job["merges"]
+    return (
+        lambda: bpeasy.train_bpe(iter(texts), GPT2_REGEX, MAX_TOKEN_BYTES, vocab_size, 1000),
+        lambda vocab: [token for token in vocab if len(token) > 1],
+        held(texts),
+    )
+
+
+TRAINERS = {
+    "ours": train_ours,
+    "tokenizers": train_tokenizers,
+    "gigabpe": train_gigabpe,
+    "rustbpe": train_rustbpe,
+    "gigatoken": train_gigatoken,
+    "bpeasy": train_bpeasy,
+}
