@@ -161,11 +161,15 @@ def can_be_in_utf8(data: bytes) -> bool:
     for start in range(min(3, len(data)) + 1):
         if start and not 0x80 <= data[start - 1] < 0xC0:
             return False
+        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
-            codecs.getincrementaldecoder("utf-8")().decode(data[start:], final=False)
+            decoder.decode(data[start:], final=False)
         except UnicodeDecodeError:
             continue
-        return True
+        # The decoder waits for the third byte before it refuses a surrogate.
+        left = decoder.getstate()[0]
+        if not (left[:1] == b"\xed" and left[1:2] >= b"\xa0"):
+            return True
     return False
 
 

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tok import Encoder, count_words, export_tokenizer, train_tokenizer, weigh
@@ -162,6 +162,7 @@ def _valid(data):
         st.text("aé中𠀋", min_size=1, max_size=4).map(lambda t: list(t.encode()[1:-1])),
     ).map(bytes)
 )
+@example(b"\xed\xa0")
 def test_bytes_can_be_in_utf8_if_something_around_them_makes_text(data):
     completed = any(_valid(start + data + end) for start in STARTS for end in ENDS)
     assert can_be_in_utf8(data) == completed
