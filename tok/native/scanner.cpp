@@ -14,137 +14,20 @@
 
 #include "scanner.hpp"
 
-#include <algorithm>
 #include <array>
 #include <limits>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <utility>
-#include <vector>
+
+#include "scan_ascii.hpp"
+#include "scan_table.hpp"
 
 namespace gristmill {
 
-namespace unicode {
-#include "unicode_classes.inc"
-
-constexpr uint32_t kL = kLu | kLl | kLt | kLm | kLo;
-}  // namespace unicode
-
 namespace {
 
-using Kinds = uint16_t;
-
-// What a character can be. A scheme uses those it needs and may set several.
-enum : Kinds {
-  kLetter = 1 << 0,  // of a word of letters
-  kUpper = 1 << 1,   // a letter that begins words only (o200k)
-  kLower = 1 << 2,   // a letter that never begins the capitals of a word (o200k)
-  kJoiner = 1 << 3,  // goes on a word of letters but begins none
-  kSymbol = 1 << 4,  // of a run of symbols
-  kSpace = 1 << 5,
-  kBreak = 1 << 6,  // \r or \n; also kSpace
-  kDigit = 1 << 7,
-  kBounded = 1 << 8,        // of a script whose runs are cut by themselves
-  kBoundedLetter = 1 << 9,  // with kBounded: a letter or mark
-};
-// From here up: 1 + the index of the bounded run that the character is of, or 0.
-constexpr int kGroupShift = 12;
-
-struct Character {
-  Kinds kinds;
-  uint8_t size;  // bytes
-
-  bool is(Kinds wanted) const { return kinds & wanted; }
-};
-
-constexpr Character kNothing = {0, 0};  // past the end of the text
-
-class Table {
- public:
-  // kinds(code point, its unicode::Property bits) for every code point.
-  explicit Table(Kinds (*kinds)(uint32_t, uint32_t)) {
-    std::map<std::array<Kinds, 64>, uint16_t> known;
-    std::array<Kinds, 64> block;
-    auto block_of = [&](const std::array<Kinds, 64>& b) {
-      auto [it, is_new] = known.try_emplace(b, static_cast<uint16_t>(known.size()));
-      if (is_new) blocks_.insert(blocks_.end(), b.begin(), b.end());
-      return it->second;
-    };
-    size_t run = 0;
-    for (uint32_t c = 0; c < 0x110000; ++c) {
-      while (run + 1 < std::size(unicode::kRuns) && unicode::kRuns[run + 1] >> 8 <= c) ++run;
-      block[c % 64] = kinds(c, unicode::kClasses[unicode::kRuns[run] & 0xff]);
-      if (c < 128) ascii_[c] = block[c % 64];
-      if (c % 64 == 63) first_[c / 64] = block_of(block);
-    }
-    block.fill(kinds(0x10ffff, 0));  // an unassigned character's, for what is no UTF-8
-    std::fill(first_.begin() + 0x110000 / 64, first_.end(), block_of(block));
-    invalid_ = block[0];
-  }
-
-  // The character at p, which may be the end.
-  Character at(const uint8_t* p, const uint8_t* end) const {
-    if (p >= end) return kNothing;
-    if (*p < 0x80) return {ascii_[*p], 1};
-    return beyond_ascii(p, end);
-  }
-
-  Character beyond_ascii(const uint8_t* p, const uint8_t* end) const {
-    const uint32_t lead = *p;
-    const ptrdiff_t left = end - p;
-    if (lead >= 0xe0 && lead < 0xf0 && left >= 3)
-      return {entry((lead & 0x0f) << 6 | (p[1] & 0x3f), p[2]), 3};
-    if (lead >= 0xc0 && lead < 0xe0 && left >= 2) return {entry(lead & 0x1f, p[1]), 2};
-    if (lead >= 0xf0 && left >= 4)
-      return {entry((lead & 0x07) << 12 | (p[1] & 0x3f) << 6 | (p[2] & 0x3f), p[3]), 4};
-    return {invalid_, 1};
-  }
-
-  Kinds ascii(uint8_t c) const { return ascii_[c]; }
-
- private:
-  Kinds entry(uint32_t block, uint8_t last) const {
-    return blocks_[first_[block] * 64u + (last & 0x3f)];
-  }
-
-  std::array<Kinds, 256> ascii_{};
-  std::array<uint16_t, 0x200000 / 64> first_;
-  std::vector<Kinds> blocks_;
-  Kinds invalid_;
-};
-
-// A place in a text. Small and passed by value: where it stands, the text's end, the table.
-struct Cursor {
-  const uint8_t* p;
-  const uint8_t* end;
-  const Table& table;
-
-  Character here() const { return table.at(p, end); }
-  Character after(Character c) const { return table.at(p + c.size, end); }
-  bool sees(uint8_t byte, ptrdiff_t ahead = 0) const { return end - p > ahead && p[ahead] == byte; }
-
-  // Go on over characters of these kinds.
-  void pass(Kinds wanted) {
-    while (p < end) {
-      if (*p < 0x80) {
-        if (!(table.ascii(*p) & wanted)) return;
-        ++p;
-      } else {
-        const Character c = table.beyond_ascii(p, end);
-        if (!c.is(wanted)) return;
-        p += c.size;
-      }
-    }
-  }
-
-  // The same, at most `limit` characters.
-  void pass(Kinds wanted, int limit) {
-    for (Character c; limit > 0 && (c = here()).is(wanted); --limit) p += c.size;
-  }
-};
-
-bool is_ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
+using namespace scan;
 
 // \s+(?!\S)|\s+ at a whitespace character: the first alternative gives back one character, unless
 // the run ends where the text does, or where an earlier expression cut (kinds `cut`, which none of
@@ -153,8 +36,17 @@ bool is_ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') 
 // With `breaks`, \s*[\r\n]+ comes before them: it gives back whitespace until it ends in a line
 // break, so it ends after the last one of the run.
 template <bool breaks>
-const uint8_t* whitespace(Cursor at, Kinds cut = 0) {
+[[gnu::always_inline]] inline const uint8_t* whitespace(Cursor at, Kinds cut = 0) {
   const uint8_t* const start = at.p;
+  if (sixteen_left(start, at.end)) {
+    const Sixteen bytes(start);
+    const int run = leading_run(bytes.spaces());
+    if (run > 0 && run < 16 && start[run] < 0x80) {
+      const uint32_t found = breaks ? bytes.breaks() & ((1u << run) - 1) : 0;
+      if (found) return start + std::bit_width(found);
+      return start + (run == 1 || at.table.ascii(start[run]) & cut ? run : run - 1);
+    }
+  }
   const uint8_t* last = start;
   const uint8_t* after_break = nullptr;
   Character c;
@@ -184,20 +76,41 @@ int contraction(const uint8_t* p, const uint8_t* end) {
   return 0;
 }
 
+// Letters, and before them one byte of the kinds `first` or none, where both are ASCII: bytes of the
+// word so far, at most 16, or 0 if it begins in another way. The word may go on beyond ASCII.
+[[gnu::always_inline]] inline int ascii_word(Cursor at, const Sixteen& bytes, Kinds first) {
+  const uint32_t letters = bytes.letters();
+  const int before = ~letters & 1;
+  if (*at.p >= 0x80 || !(at.table.ascii(*at.p) & (first | kLetter)) || !(letters >> before & 1))
+    return 0;
+  return before + leading_run(letters >> before);
+}
+
+// Go past the letters begun in this way; false if the word begins in another.
+[[gnu::always_inline]] inline bool pass_ascii_word(Cursor& at, Kinds first) {
+  if (!sixteen_left(at.p, at.end)) return false;
+  const int bytes = ascii_word(at, Sixteen(at.p), first);
+  if (bytes == 0) return false;
+  at.p += bytes;
+  if (bytes == 16 || *at.p >= 0x80) at.pass(kLetter | kJoiner);
+  return true;
+}
+
 // 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 struct Gpt2 {
-  static Kinds kinds(uint32_t, uint32_t properties) {
+  static Kinds kinds(uint32_t c, uint32_t properties) {
     if (properties & unicode::kL) return kLetter;
     if (properties & unicode::kN) return kDigit;
-    if (properties & unicode::kSpace) return kSpace;
+    if (properties & unicode::kSpace) return c == ' ' ? kSpace | kPrefix : kSpace;
     return kSymbol;
   }
 
-  static const uint8_t* word(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (at.sees('\''))
       if (const int bytes = contraction<false>(at.p, at.end)) return at.p + bytes;
+    if (pass_ascii_word(at, kPrefix)) return at.p;
     Character c = at.here();
-    if (at.sees(' ')) {
+    if (c.is(kPrefix)) {
       const Character next = at.after(c);
       if (next.is(kLetter | kDigit | kSymbol)) {
         ++at.p;
@@ -205,13 +118,14 @@ struct Gpt2 {
       }
     }
     if (c.is(kSpace)) return whitespace<false>(at);
+    at.p += c.size;
     at.pass(c.kinds);
     return at.p;
   }
 };
 
 // The end of \p{N}{1,3}.
-const uint8_t* digits(Cursor at) {
+[[gnu::always_inline]] inline const uint8_t* digits(Cursor at) {
   at.pass(kDigit, 3);
   return at.p;
 }
@@ -221,16 +135,19 @@ const uint8_t* digits(Cursor at) {
 struct Cl100k {
   static Kinds kinds(uint32_t c, uint32_t properties) {
     if (c == '\r' || c == '\n') return kSpace | kBreak;
-    return Gpt2::kinds(c, properties);
+    if (properties & unicode::kL) return kLetter;
+    if (properties & unicode::kN) return kDigit;
+    return kPrefix | (properties & unicode::kSpace ? kSpace : kSymbol);
   }
 
-  static const uint8_t* word(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (at.sees('\''))
       if (const int bytes = contraction<true>(at.p, at.end)) return at.p + bytes;
+    if (pass_ascii_word(at, kPrefix)) return at.p;
     const Character c = at.here();
     if (c.is(kDigit)) return digits(at);
     const Character next = at.after(c);
-    if (c.is(kLetter) || (!c.is(kBreak) && next.is(kLetter))) {
+    if (c.is(kLetter) || (c.is(kPrefix) && next.is(kLetter))) {
       at.p += c.size;
       at.pass(kLetter);
       return at.p;
@@ -253,11 +170,10 @@ struct Cl100k {
 // to U and W but symbols to X and to the run of symbols.
 struct O200k {
   static Kinds kinds(uint32_t c, uint32_t properties) {
-    if (c == '\r' || c == '\n') return kSpace | kBreak;
     if (properties & (unicode::kLu | unicode::kLt)) return kLetter | kUpper;
     if (properties & unicode::kLl) return kLetter | kLower;
     if (properties & unicode::kM) return kLetter | kSymbol;
-    return Gpt2::kinds(c, properties);
+    return Cl100k::kinds(c, properties);
   }
 
   // X?U*W+|X?U+W* from its first letter. U* runs to the first character not in U. If that is in W,
@@ -265,7 +181,7 @@ struct O200k {
   // of the run in both, behind which only capitals stand, so W+ is that one character. Without
   // such a character the first alternative fails and the second takes the capitals. X being tried
   // first changes nothing where X could be a mark: as a letter it leads to the same end.
-  static const uint8_t* letters(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* letters(Cursor at) {
     const uint8_t* after_both = nullptr;
     Character c;
     while ((c = at.here()).is(kLetter) && !c.is(kLower)) {
@@ -280,12 +196,27 @@ struct O200k {
     return at.sees('\'') ? at.p + contraction<true>(at.p, at.end) : at.p;
   }
 
-  static const uint8_t* word(Cursor at) {
+  // X?U*W+S?|X?U+W*S? in ASCII, where no letter is in both; nullptr if it is something else.
+  [[gnu::always_inline]] static const uint8_t* ascii_letters(Cursor at) {
+    if (!sixteen_left(at.p, at.end)) return nullptr;
+    const Sixteen bytes(at.p);
+    if (ascii_word(at, bytes, kPrefix) == 0) return nullptr;
+    const uint32_t letters = bytes.letters(), capitals = bytes.capitals();
+    const int before = ~letters & 1;
+    const int small = before + leading_run(capitals >> before);
+    const int end = small + leading_run((letters & ~capitals) >> small);
+    if (end >= 16 || at.p[end] >= 0x80) return nullptr;
+    at.p += end;
+    return at.sees('\'') ? at.p + contraction<true>(at.p, at.end) : at.p;
+  }
+
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
+    if (const uint8_t* end = ascii_letters(at)) return end;
     const Character c = at.here();
     if (c.is(kLetter)) return letters(at);
     if (c.is(kDigit)) return digits(at);
     const Character next = at.after(c);
-    if (!c.is(kBreak) && next.is(kLetter)) {
+    if (c.is(kPrefix) && next.is(kLetter)) {
       at.p += c.size;
       return letters(at);
     }
@@ -328,8 +259,8 @@ struct DeepSeekLike {
     if (c == '\r' || c == '\n') return kSpace | kBreak;
     if (properties & (unicode::kL | unicode::kM)) return kLetter;
     if (properties & (unicode::kP | unicode::kS)) return kSymbol;
-    if (properties & unicode::kSpace) return kSpace;
-    return Own::is_joiner(c) ? kJoiner : 0;
+    if (properties & unicode::kSpace) return kSpace | kPrefix;
+    return Own::is_joiner(c) ? kJoiner | kPrefix : kPrefix;
   }
 
   static Kinds kinds(uint32_t c, uint32_t properties) {
@@ -343,7 +274,8 @@ struct DeepSeekLike {
   }
 
   // The next word. Before `piece_end` it lies in a piece of which words have been cut already.
-  static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
+  [[gnu::always_inline]] static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
+    if (const uint8_t* end = ascii_letters(at)) return end;
     const Character c = at.here();
     if (c.is(kBounded | kDigit)) {
       if (at.p >= piece_end) {
@@ -354,14 +286,36 @@ struct DeepSeekLike {
         }
       }
       if (c.is(kDigit)) return digits_of_one_group({at.p, piece_end, at.table}, c.kinds);
-      static const Table table(&plain);
-      return word_of_third({at.p, piece_end, table});
+      return word_in_piece(at.p, piece_end);
     }
     return word_of_third(at);
   }
 
+  // A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}J]* that begins in ASCII, of which the
+  // first ends with its ASCII letters; nullptr if it is something else.
+  [[gnu::always_inline]] static const uint8_t* ascii_letters(Cursor at) {
+    if (!sixteen_left(at.p, at.end)) return nullptr;
+    const int bytes = ascii_word(at, Sixteen(at.p), kPrefix | kSymbol);
+    if (bytes == 0) return nullptr;
+    const bool is_first = at.table.ascii(*at.p) & kSymbol;
+    at.p += bytes;
+    if (bytes == 16 || *at.p >= 0x80) {
+      if (is_first) {
+        while (at.p < at.end && is_ascii_letter(*at.p)) ++at.p;
+      } else {
+        at.pass(kLetter | kJoiner);
+      }
+    }
+    return at.p;
+  }
+
+  [[gnu::noinline]] static const uint8_t* word_in_piece(const uint8_t* p, const uint8_t* end) {
+    static const Table table(&plain);
+    return word_of_third({p, end, table});
+  }
+
   // Find the end of a bounded piece; true if it is all letters and marks.
-  static bool bounded(Cursor at, Kinds kinds, const uint8_t*& piece_end) {
+  [[gnu::always_inline]] static bool bounded(Cursor at, Kinds kinds, const uint8_t*& piece_end) {
     const Kinds group = kinds >> kGroupShift;
     Kinds all = kBoundedLetter;
     int left = Own::kBoundedRuns[group - 1].limit;
@@ -381,7 +335,7 @@ struct DeepSeekLike {
     return at.p;
   }
 
-  static const uint8_t* word_of_third(Cursor at) {
+  [[gnu::always_inline]] static const uint8_t* word_of_third(Cursor at) {
     const Character c = at.here();
     const Character next = at.after(c);
     if (c.is(kSymbol)) {
@@ -390,7 +344,7 @@ struct DeepSeekLike {
         while (at.p < at.end && is_ascii_letter(*at.p));
         return at.p;
       }
-    } else if (c.is(kLetter) || (!c.is(kBreak) && next.is(kLetter))) {
+    } else if (c.is(kLetter) || (c.is(kPrefix) && next.is(kLetter))) {
       at.p += c.size;
       at.pass(kLetter | kJoiner);
       return at.p;
@@ -410,7 +364,7 @@ struct DeepSeekLike {
   static const uint8_t* left_over(Cursor at) {
     const uint8_t* last = at.p;
     Character c = at.here();
-    while (c.size && !(c.kinds & static_cast<Kinds>(~kJoiner))) {
+    while (c.size && !(c.kinds & static_cast<Kinds>(~(kPrefix | kJoiner)))) {
       last = at.p;
       at.p += c.size;
       c = at.here();
