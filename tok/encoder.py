@@ -188,9 +188,7 @@ class Encoder:
         offsets = np.zeros(len(words) + 1, np.int64)
         np.cumsum([len(word) for word in words], out=offsets[1:])
         parts, bounds = self._native.encode_words(np.frombuffer(b"".join(words), np.uint8), offsets)
-        return [
-            (i, parts[bounds[2 * k] : bounds[2 * k + 2]].tolist()) for k, i in enumerate(ids)
-        ]
+        return [(i, parts[bounds[2 * k] : bounds[2 * k + 2]].tolist()) for k, i in enumerate(ids)]
 
     def _delegate(self, names: frozenset[str]) -> Tokenizer:
         """`tokenizers`' own, recognising just these special tokens.

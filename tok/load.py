@@ -8,8 +8,7 @@ together with what is wrong in it.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,6 @@ class Definition:
     whole_words: bool = False
     entries: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     merges: np.ndarray | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_definition(path: Path) -> Definition:
@@ -98,15 +96,13 @@ def parse_definition(source: str) -> Definition:
         return Definition(source, vocab or {}, added, byte_level, why=why)
     vocab = _vocabulary(model)
     pairs = _merges(model)
-    why = _exotic(tree, model, steps, vocab)
-    definition = Definition(source, vocab, added, byte_level, why=why)
+    why = _exotic(tree, model)
     scheme = scheme_of(steps)
     if scheme is None:
         why = why or "its pretokenizer is none of ours"
     why = why or _exotic_added(tree.get("added_tokens") or [], vocab)
-    # A byte-level vocabulary is held to be sound whoever encodes with it.
-    if not byte_level or (why and scheme is None and not pairs):
-        return definition if definition.why else _because(definition, why)
+    if why:
+        return Definition(source, vocab, added, byte_level, why=why)
     tokens = [token for token in vocab if _ALPHABET.issuperset(token)]
     for character in BYTE_OF_CHARACTER:
         if character not in vocab:
@@ -114,9 +110,7 @@ def parse_definition(source: str) -> Definition:
                 f"model.vocab has no token {character!r} for the byte "
                 f"0x{BYTE_OF_CHARACTER[character]:02x}; expected all 256"
             )
-    merges = _merge_ids(pairs, vocab, model)
-    if why:
-        return _because(definition, why)
+    merges = _merge_ids(pairs, vocab)
     ids = np.array([vocab[token] for token in tokens], np.int32)
     if len(tokens) < len(vocab):  # merges of what bytes never make
         merges = merges[np.isin(merges, ids).all(axis=1)]
@@ -211,7 +205,10 @@ def _steps(tree: dict | None, where: str, key: str, depth: int = 0) -> list[dict
 
 def _vocabulary(model: dict) -> dict[str, int]:
     vocab = _get(model, "vocab", dict, where="model.")
-    if not all(type(value) is int and 0 <= value < 1 << 31 for value in vocab.values()):
+    values = vocab.values()
+    if {*map(type, values)} - {int} or not 0 <= min(values, default=0) <= max(
+        values, default=0
+    ) < 1 << 31:
         token = next(t for t, v in vocab.items() if type(v) is not int or not 0 <= v < 1 << 31)
         raise ValueError(
             f"model.vocab[{token!r}] is {vocab[token]!r}; expected an id from 0 to 2^31 - 1"
@@ -221,31 +218,36 @@ def _vocabulary(model: dict) -> dict[str, int]:
 
 def _merges(model: dict) -> list[tuple[str, str]]:
     merges = _get(model, "merges", list, where="model.")
-    pairs = []
-    for i, merge in enumerate(merges):
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(pair, list) or len(pair) != 2 or not all(type(p) is str for p in pair):
-            raise ValueError(f"model.merges[{i}] is {merge!r}; expected two tokens")
-        pairs.append((pair[0], pair[1]))
+    pairs = [
+        tuple(m.split(" ") if type(m) is str else m if type(m) is list else ()) for m in merges
+    ]
+    if {*map(len, pairs)} - {2} or {type(part) for pair in pairs for part in pair} - {str}:
+        good = [len(pair) == 2 and {*map(type, pair)} == {str} for pair in pairs]
+        i = good.index(False)
+        raise ValueError(f"model.merges[{i}] is {merges[i]!r}; expected two tokens")
     # Of a merge that is listed twice the last place counts, as in `tokenizers`.
     if len(set(pairs)) < len(pairs):
         pairs = list(dict.fromkeys(reversed(pairs)))[::-1]
     return pairs
 
 
-def _merge_ids(pairs: list[tuple[str, str]], vocab: dict[str, int], model: dict) -> np.ndarray:
+def _merge_ids(pairs: list[tuple[str, str]], vocab: dict[str, int]) -> np.ndarray:
+    """The ids of left, right and joined token of every merge: int32 [merges, 3]."""
+    rows = np.empty((len(pairs), 3), np.int32)
     try:
-        rows = [(vocab[left], vocab[right], vocab[left + right]) for left, right in pairs]
+        rows[:, 0] = [vocab[left] for left, _ in pairs]
+        rows[:, 1] = [vocab[right] for _, right in pairs]
+        rows[:, 2] = [vocab[left + right] for left, right in pairs]
     except KeyError as error:
         i = next(i for i, (a, b) in enumerate(pairs) if not {a, b, a + b} <= vocab.keys())
         raise ValueError(
             f"merge {i} of model.merges, {pairs[i]!r}, needs the token {error.args[0]!r}, "
             "which model.vocab lacks"
         ) from None
-    return np.array(rows, np.int32).reshape(-1, 3)
+    return rows
 
 
-def _exotic(tree: dict, model: dict, steps: list[dict], vocab: dict[str, int]) -> str:
+def _exotic(tree: dict, model: dict) -> str:
     """Why the native core can't encode with this model; empty when it can."""
     if _steps(tree.get("normalizer"), "normalizer", "normalizers"):
         return "it has a normalizer"
@@ -253,7 +255,9 @@ def _exotic(tree: dict, model: dict, steps: list[dict], vocab: dict[str, int]) -
         if model.get(key):
             return f"its model has {key}"
     decoder = tree.get("decoder")
-    if decoder is not None and (not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel"):
+    if decoder is not None and (
+        not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel"
+    ):
         return "its decoder is not ByteLevel"
     return ""
 
@@ -262,7 +266,10 @@ def _exotic_added(tokens: list[dict], vocab: dict[str, int]) -> str:
     """Why added tokens need `tokenizers`; among others, when it would give them other ids."""
     highest = None
     for token in tokens:
-        if any(token.get(key) for key in ("single_word", "lstrip", "rstrip")) or not token["content"]:
+        if (
+            any(token.get(key) for key in ("single_word", "lstrip", "rstrip"))
+            or not token["content"]
+        ):
             return f"its added token {token['content']!r} strips, stands alone or is empty"
         number = vocab.get(token["content"])
         if number is None:
@@ -272,9 +279,3 @@ def _exotic_added(tokens: list[dict], vocab: dict[str, int]) -> str:
             return f"its added token {token['content']!r} would get the id {number}"
         highest = number if highest is None else max(highest, number)
     return ""
-
-
-def _because(definition: Definition, why: str) -> Definition:
-    return Definition(
-        definition.source, definition.vocab, definition.added, definition.byte_level, why=why
-    )

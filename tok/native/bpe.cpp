@@ -30,11 +30,18 @@
 #include <cstring>
 
 namespace gristmill {
+namespace {
+
+constexpr int kMaybeBits = 20;
+
+}  // namespace
 
 uint32_t Bpe::joined(uint32_t left, uint32_t right) const {
   const uint64_t key = pair_key(left, right);
+  const uint64_t hash = key * 0x9e3779b97f4a7c15ULL;
+  if (!(maybe_[hash >> (64 - kMaybeBits + 6)] >> (hash >> (64 - kMaybeBits) & 63) & 1)) return kNone;
   const size_t mask = pairs_.size() - 1;
-  for (size_t i = key * 0x9e3779b97f4a7c15ULL >> pair_shift_;; i = (i + 1) & mask) {
+  for (size_t i = hash >> pair_shift_;; i = (i + 1) & mask) {
     const uint64_t entry = pairs_[i];
     if (entry == 0) return kNone;
     if ((entry - 1) >> Trie::kNumberBits == key)
@@ -45,12 +52,15 @@ uint32_t Bpe::joined(uint32_t left, uint32_t right) const {
 void Bpe::add_pair(uint32_t left, uint32_t right, uint32_t number) {
   const uint64_t key = pair_key(left, right);
   const size_t mask = pairs_.size() - 1;
-  size_t i = key * 0x9e3779b97f4a7c15ULL >> pair_shift_;
+  const uint64_t hash = key * 0x9e3779b97f4a7c15ULL;
+  maybe_[hash >> (64 - kMaybeBits + 6)] |= uint64_t{1} << (hash >> (64 - kMaybeBits) & 63);
+  size_t i = hash >> pair_shift_;
   while (pairs_[i] != 0) i = (i + 1) & mask;
   pairs_[i] = (key << Trie::kNumberBits | number) + 1;
 }
 
-bool Bpe::side_by_side(uint32_t left, uint32_t right) const {
+bool Bpe::side_by_side(uint32_t left, uint32_t right, uint32_t end_class,
+                       uint32_t begin_class) const {
   // A moment is twice the number of the merge that ended it, plus one when that merge was to the
   // right of the border: of two merges of one rank the left one comes first.
   uint32_t moment = kNone;
@@ -58,12 +68,16 @@ bool Bpe::side_by_side(uint32_t left, uint32_t right) const {
     const uint32_t crossing = joined(left, right);
     if (crossing != kNone && 2 * crossing < moment) return false;
     if (left < 256 && right < 256) return true;
+    // Nothing within reach on one side merges with anything on the other.
+    if (!(tokens_[left].begins_after & begin_class) ||
+        !(tokens_[right].ends_before & end_class))
+      return true;
     if (right >= left) {
       moment = 2 * right + 1;
-      right = parts_[right].left;
+      right = tokens_[right].left;
     } else {
       moment = 2 * left;
-      left = parts_[left].right;
+      left = tokens_[left].right;
     }
   }
 }
@@ -100,7 +114,9 @@ Bpe::Bpe(std::span<const uint8_t> tokens, std::span<const int64_t> offsets,
 
   pairs_.resize(std::bit_ceil(std::max<size_t>(merges.size() * 2, 1024)));
   pair_shift_ = static_cast<uint32_t>(64 - std::countr_zero(pairs_.size()));
-  parts_.resize(256);
+  maybe_.resize((size_t{1} << kMaybeBits) / 64);
+  // While the merges are read, all bytes are of one class that everything merges with.
+  tokens_.resize(256, {0, 0, 1, 1});
   std::vector<MergeRule> dormant;  // merges of which a part was not made (yet)
   for (const MergeRule& rule : merges) {
     uint32_t entry[3] = {kNone, kNone, kNone};
@@ -118,11 +134,11 @@ Bpe::Bpe(std::span<const uint8_t> tokens, std::span<const int64_t> offsets,
       continue;
     }
     // A second way to a token's bytes is never taken: the first one has taken them all.
-    if (number[entry[2]] != kNone || !side_by_side(left, right)) continue;
+    if (number[entry[2]] != kNone || !side_by_side(left, right, 1, 1)) continue;
     number[entry[2]] = static_cast<uint32_t>(entries.size());
     add_pair(left, right, number[entry[2]]);
     entries.push_back(entry[2]);
-    parts_.push_back({left, right});
+    tokens_.push_back({left, right, 1, 1});
   }
   for (const MergeRule& rule : dormant)
     if (number[entry_of_id[rule.left]] != kNone && number[entry_of_id[rule.right]] != kNone)
@@ -131,8 +147,8 @@ Bpe::Bpe(std::span<const uint8_t> tokens, std::span<const int64_t> offsets,
   std::vector<std::string_view> strings;
   for (const uint32_t entry : entries) {
     strings.push_back(bytes(entry));
-    ids_.push_back(ids[entry]);
     if (strings.back().size() > Trie::kMaxLength) throw Unsuitable("a token is very long");
+    ids_.push_back(ids[entry]);
     lengths_.push_back(static_cast<uint16_t>(strings.back().size()));
   }
   try {
@@ -140,6 +156,8 @@ Bpe::Bpe(std::span<const uint8_t> tokens, std::span<const int64_t> offsets,
   } catch (const std::length_error& error) {
     throw Unsuitable(error.what());
   }
+
+  index_borders(strings);
 
   if (!whole_words) return;
   size_t total = 0;
@@ -152,6 +170,31 @@ Bpe::Bpe(std::span<const uint8_t> tokens, std::span<const int64_t> offsets,
     unreachable_bytes_ += bytes(i);
     unreachable_.emplace(std::string_view(unreachable_bytes_).substr(at), ids[i]);
     longest_unreachable_ = std::max(longest_unreachable_, bytes(i).size());
+  }
+}
+
+void Bpe::index_borders(std::span<const std::string_view> strings) {
+  // The bytes that most merges have at the border get a class each, the others share what is left.
+  auto classes = [&](uint32_t (&class_of)[256], auto&& byte) {
+    std::vector<std::pair<size_t, int>> frequency(256);
+    for (int b = 0; b < 256; ++b) frequency[b].second = b;
+    for (size_t i = 256; i < tokens_.size(); ++i) ++frequency[byte(tokens_[i])].first;
+    std::sort(frequency.rbegin(), frequency.rend());
+    for (int k = 0; k < 256; ++k)
+      class_of[frequency[k].second] = uint32_t{1} << (k < 24 ? k : 24 + k % 8);
+  };
+  auto begin = [&](const Token& p) { return static_cast<uint8_t>(strings[p.right].front()); };
+  auto end = [&](const Token& p) { return static_cast<uint8_t>(strings[p.left].back()); };
+  classes(begin_class_, begin);
+  classes(end_class_, end);
+  for (Token& t : tokens_) t.begins_after = t.ends_before = 0;
+  for (size_t i = 256; i < tokens_.size(); ++i) {
+    tokens_[tokens_[i].left].begins_after |= begin_class_[begin(tokens_[i])];
+    tokens_[tokens_[i].right].ends_before |= end_class_[end(tokens_[i])];
+  }
+  for (size_t i = 256; i < tokens_.size(); ++i) {  // parts come before what they make
+    tokens_[i].begins_after |= tokens_[tokens_[i].right].begins_after;
+    tokens_[i].ends_before |= tokens_[tokens_[i].left].ends_before;
   }
 }
 
@@ -194,7 +237,7 @@ size_t Bpe::encode(const uint8_t* word, size_t size, int32_t* out, PairMemo& mem
     const size_t next = at + match.length();
     const uint32_t token = match.number();
     if ((dead[next >> 6] >> (next & 63) & 1) ||
-        (last != kNone && !side_by_side(last, token, memo))) {
+        (last != kNone && !side_by_side(last, token, word[at - 1], word[at], memo))) {
       match = trie_.shorter(token);
       continue;
     }

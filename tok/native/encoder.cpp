@@ -173,6 +173,9 @@ Encoder::Encoder(Bpe bpe, Scheme scheme, std::vector<AddedToken> added)
         begins_[pass][static_cast<uint8_t>(token.content[0])] = true;
     }
     matchers_[pass] = Trie(contents);
+    if (std::count(begins_[pass], begins_[pass] + 256, true) == 1)
+      only_beginning_[pass] =
+          static_cast<int>(std::find(begins_[pass], begins_[pass] + 256, true) - begins_[pass]);
   }
   for (const AddedToken& token : added_)
     for (size_t i = 1; i < token.content.size(); ++i)
@@ -241,7 +244,11 @@ void Encoder::cut_out(int pass, const uint8_t* text, size_t size, std::span<cons
                       Ids& out, Between between) const {
   size_t from = 0, at = 0;
   while (at < size) {
-    if (!begins_[pass][text[at]]) {
+    if (only_beginning_[pass] >= 0) {
+      const void* found = std::memchr(text + at, only_beginning_[pass], size - at);
+      if (found == nullptr) break;
+      at = static_cast<size_t>(static_cast<const uint8_t*>(found) - text);
+    } else if (!begins_[pass][text[at]]) {
       ++at;
       continue;
     }

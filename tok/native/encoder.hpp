@@ -122,7 +122,8 @@ class Encoder {
   Scheme scheme_;
   std::vector<AddedToken> added_;
   Trie matchers_[2];       // of added tokens: those of the first pass, those of the second
-  bool begins_[2][256] = {};
+  bool begins_[2][256] = {};        // bytes that one of them begins with
+  int only_beginning_[2] = {-1, -1};  // that byte, when they all begin with the same
   bool may_cut_ = true;    // no added token can lie across a place where texts are cut
   std::vector<int32_t> parts_of_;     // by id: where its parts begin in joined_, or -1
   std::vector<Joined> joined_;

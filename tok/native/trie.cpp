@@ -19,7 +19,7 @@ constexpr int kTries = 24;
 
 class Builder {
  public:
-  Builder(std::vector<uint64_t>& units, std::vector<uint32_t>& shorter,
+  Builder(HugeVector<uint64_t>& units, HugeVector<uint32_t>& shorter,
           std::span<const std::string_view> strings)
       : units_(units), shorter_(shorter), strings_(strings) {
     order_.resize(strings.size());
@@ -138,8 +138,8 @@ class Builder {
       if (take(at - labels[0], labels)) return at - labels[0];
   }
 
-  std::vector<uint64_t>& units_;
-  std::vector<uint32_t>& shorter_;
+  HugeVector<uint64_t>& units_;
+  HugeVector<uint32_t>& shorter_;
   std::span<const std::string_view> strings_;
   std::vector<uint32_t> order_;
   std::vector<uint8_t> taken_;  // bit 0: the unit is in use; bit 1: some node's children start here
@@ -155,24 +155,6 @@ Trie::Trie(std::span<const std::string_view> strings) : shorter_(strings.size(),
   for (const std::string_view s : strings)
     if (s.size() > kMaxLength) throw std::length_error("a string of a trie is too long");
   nodes_ = Builder(units_, shorter_, strings).build();
-
-  // The unit that three bytes lead to, or the last one on the way, its way on closed.
-  three_.resize(size_t{1} << 16);
-  for (uint32_t c = 0; c < three_.size(); ++c) {
-    const uint8_t bytes[3] = {static_cast<uint8_t>(0xe0 | c >> 12),
-                              static_cast<uint8_t>(0x80 | (c >> 6 & 63)),
-                              static_cast<uint8_t>(0x80 | (c & 63))};
-    uint64_t unit = units_[bytes[0]];
-    for (int i = 1; i < 3; ++i) {
-      const uint64_t child = units_[children(unit) + bytes[i]];
-      if ((child & 0x1ff) != (bytes[i] | 0x100u)) {
-        unit = (unit & ~uint64_t{0xfffffe00}) | uint64_t{kNowhere} << 9;
-        break;
-      }
-      unit = child;
-    }
-    three_[c] = unit;
-  }
 }
 
 }  // namespace gristmill
