@@ -9,6 +9,7 @@ from tok.counts import (
     read_counts,
     temper,
     weigh,
+    write_counts,
 )
 from tok.encoder import Encoder
 from tok.export import export_tokenizer
@@ -38,4 +39,5 @@ __all__ = [
     "train_tokenizer",
     "weigh",
     "word_splitter",
+    "write_counts",
 ]

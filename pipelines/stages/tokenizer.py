@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packing.draws import draw_fraction
@@ -9,7 +10,14 @@ from pipelines.files import atomic
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
 from pipelines.stages.curate import curated_shards
-from tok import count_words, export_tokenizer, read_counts, train_tokenizer, weigh
+from tok import (
+    count_words,
+    export_tokenizer,
+    read_counts,
+    train_tokenizer,
+    weigh,
+    write_counts,
+)
 
 
 def count_split(number: int, job: dict, out: str, scheme: str, sample: float, seed: int) -> dict:
@@ -22,7 +30,8 @@ def count_split(number: int, job: dict, out: str, scheme: str, sample: float, se
             groups.append(f"{row['domain']}/{row['language'] or 'unknown'}")
             size += len(row["text"].encode())
     with atomic(Path(out) / "work" / f"counts-{number:05d}.parquet") as path:
-        pq.write_table(count_words(texts, groups, scheme), path, compression="zstd")
+        counts = count_words(pa.array(texts, pa.large_string()), groups, scheme, threads=1)
+        write_counts([counts], path)
     return {"bytes": size}
 
 
@@ -36,7 +45,7 @@ def _run(context: Context) -> Result:
     parts = sorted((directory / "work").glob("counts-*.parquet"))
     counts = read_counts(parts)
     with atomic(directory / "counts.parquet") as path:
-        pq.write_table(counts, path, compression="zstd")
+        write_counts([counts], path)
 
     bar = context.bar("merges", section.vocab_size)
     words = weigh(counts, section.weights)

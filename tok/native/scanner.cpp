@@ -306,7 +306,19 @@ struct DeepSeekLike {
         at.pass(kLetter | kJoiner);
       }
     }
+    if (!is_first) more_words(at);
     return at.p;
+  }
+
+  [[gnu::always_inline]] static void more_words(Cursor& at) {
+    if constexpr (requires { Own::kWords; }) {
+      for (int left = Own::kWords - 1; left > 0 && at.sees(' '); --left) {
+        const Character next = at.after(at.here());
+        if (!next.is(kLetter)) return;
+        at.p += 1 + next.size;
+        at.pass(kLetter | kJoiner);
+      }
+    }
   }
 
   [[gnu::noinline]] static const uint8_t* word_in_piece(const uint8_t* p, const uint8_t* end) {
@@ -401,6 +413,23 @@ struct Multilingual : DeepSeekLike<Multilingual> {
   static bool is_joiner(uint32_t c) { return c == 0x200c || c == 0x200d; }
 };
 
+struct MultilingualSuper : DeepSeekLike<MultilingualSuper> {
+  static constexpr std::array kBoundedRuns = {
+      BoundedRun{[](uint32_t c, uint32_t properties) {
+                   using namespace unicode;
+                   return c == 0x30fc || c == 0x3005 ||
+                          (properties & (kHan | kHiragana | kKatakana)) != 0;
+                 },
+                 8},
+      BoundedRun{[](uint32_t, uint32_t properties) {
+                   using namespace unicode;
+                   return (properties & (kThai | kLao | kKhmer | kMyanmar | kTibetan)) != 0;
+                 },
+                 12}};
+  static constexpr int kWords = 8;
+  static bool is_joiner(uint32_t c) { return c == 0x200c || c == 0x200d; }
+};
+
 template <typename S>
 size_t cut(const uint8_t* text, size_t size, size_t& at, size_t& piece_end, size_t* ends,
            size_t capacity) {
@@ -428,6 +457,7 @@ constexpr std::pair<std::string_view, Scheme> kNames[] = {
     {"o200k", Scheme::o200k},
     {"deepseek-v3", Scheme::deepseek_v3},
     {"multilingual", Scheme::multilingual},
+    {"multilingual-superword", Scheme::multilingual_superword},
 };
 
 }  // namespace
@@ -449,6 +479,7 @@ size_t Scanner::next(size_t* ends, size_t capacity) {
     case Scheme::o200k: return cut<O200k>(text_, size_, at_, piece_end_, ends, capacity);
     case Scheme::deepseek_v3: return cut<DeepSeekV3>(text_, size_, at_, piece_end_, ends, capacity);
     case Scheme::multilingual: return cut<Multilingual>(text_, size_, at_, piece_end_, ends, capacity);
+    case Scheme::multilingual_superword: return cut<MultilingualSuper>(text_, size_, at_, piece_end_, ends, capacity);
   }
   return 0;
 }

@@ -8,7 +8,7 @@
 namespace gristmill {
 
 // One for each scheme of tok/schemes.py; a scanner cuts exactly as the scheme's regexes do.
-enum class Scheme : uint8_t { gpt2, cl100k, o200k, deepseek_v3, multilingual };
+enum class Scheme : uint8_t { gpt2, cl100k, o200k, deepseek_v3, multilingual, multilingual_superword };
 
 // The scheme of a name as tok/schemes.py writes it. Throws std::invalid_argument, which lists the
 // names, for any other.
