@@ -64,7 +64,7 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     ),
 }
 SCHEMES["multilingual-superword"]=(*SCHEMES["multilingual"][:2],_PUNCTUATION_WORD
-        + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*(?: [\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*){0,7}|"
+        + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*(?:(?:[\p{P}\p{S}]{0,2} |['’\-])[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*){0,7}|"
         + _SYMBOLS_AND_SPACE)
 
 

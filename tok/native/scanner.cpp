@@ -310,13 +310,31 @@ struct DeepSeekLike {
     return at.p;
   }
 
+  // (?:(?:[\p{P}\p{S}]{0,2} |['’-])W){0,7} with W = [\p{L}\p{M}][\p{L}\p{M}J]*.
   [[gnu::always_inline]] static void more_words(Cursor& at) {
-    if constexpr (requires { Own::kWords; }) {
-      for (int left = Own::kWords - 1; left > 0 && at.sees(' '); --left) {
-        const Character next = at.after(at.here());
-        if (!next.is(kLetter)) return;
-        at.p += 1 + next.size;
-        at.pass(kLetter | kJoiner);
+    if constexpr (requires { Own::kMoreWords; }) {
+      for (int left = Own::kMoreWords; left > 0; --left) {
+        Cursor to = at;
+        Character c = to.here();
+        for (int symbols = 0; symbols < 2 && c.is(kSymbol); ++symbols) {
+          to.p += c.size;
+          c = to.here();
+        }
+        if (to.sees(' ')) {
+          ++to.p;
+        } else {
+          to = at;
+          if (to.sees('\'') || to.sees('-')) {
+            ++to.p;
+          } else if (to.end - to.p >= 3 && to.p[0] == 0xe2 && to.p[1] == 0x80 && to.p[2] == 0x99) {
+            to.p += 3;
+          } else {
+            return;
+          }
+        }
+        if (!to.here().is(kLetter)) return;
+        to.pass(kLetter | kJoiner);
+        at.p = to.p;
       }
     }
   }
@@ -426,7 +444,7 @@ struct MultilingualSuper : DeepSeekLike<MultilingualSuper> {
                    return (properties & (kThai | kLao | kKhmer | kMyanmar | kTibetan)) != 0;
                  },
                  12}};
-  static constexpr int kWords = 8;
+  static constexpr int kMoreWords = 7;
   static bool is_joiner(uint32_t c) { return c == 0x200c || c == 0x200d; }
 };
 
