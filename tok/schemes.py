@@ -31,6 +31,8 @@ _SYMBOLS_AND_SPACE = r""" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 
 _HAN_KANA = r"\p{Han}\p{Hiragana}\p{Katakana}ー々"
 _UNSPACED_ABUGIDAS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+_BOUNDED_RUNS = rf"[{_HAN_KANA}]{{1,8}}|[{_UNSPACED_ABUGIDAS}]{{1,12}}"
+_WORD = r"[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*"
 
 # \r and \n stand as literal characters in DeepSeek's tokenizer.json, hence no raw string there.
 SCHEMES: dict[str, tuple[str, ...]] = {
@@ -57,15 +59,17 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     ),
     "multilingual": (
         r"\p{N}{1,3}",
-        rf"[{_HAN_KANA}]{{1,8}}|[{_UNSPACED_ABUGIDAS}]{{1,12}}",
+        _BOUNDED_RUNS,
+        _PUNCTUATION_WORD + rf"|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?{_WORD}|" + _SYMBOLS_AND_SPACE,
+    ),
+    "multilingual-superword": (
+        r"\p{N}{1,3}",
+        _BOUNDED_RUNS,
         _PUNCTUATION_WORD
-        + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*|"
+        + rf"|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?{_WORD}(?:(?:[\p{{P}}\p{{S}}]{{0,2}} |['’\-]){_WORD}){{0,7}}|"
         + _SYMBOLS_AND_SPACE,
     ),
 }
-SCHEMES["multilingual-superword"]=(*SCHEMES["multilingual"][:2],_PUNCTUATION_WORD
-        + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*(?:(?:[\p{P}\p{S}]{0,2} |['’\-])[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*){0,7}|"
-        + _SYMBOLS_AND_SPACE)
 
 
 def _known(scheme: str) -> str:
