@@ -2,7 +2,7 @@
 
 from tok.counts import COUNTS_SCHEMA, count_words, merge_counts, read_counts, weigh
 from tok.encoder import Encoder
-from tok.export import export_tokenizer
+from tok.export import export_tiktoken, export_tokenizer, tiktoken_pattern
 from tok.schemes import SCHEMES, pretokenizer, word_splitter
 from tok.special_tokens import SPECIAL_TOKENS, chat_template
 from tok.trainer import learn_merges, train_tokenizer
@@ -14,11 +14,13 @@ __all__ = [
     "Encoder",
     "chat_template",
     "count_words",
+    "export_tiktoken",
     "export_tokenizer",
     "learn_merges",
     "merge_counts",
     "pretokenizer",
     "read_counts",
+    "tiktoken_pattern",
     "train_tokenizer",
     "weigh",
     "word_splitter",
