@@ -108,8 +108,9 @@ def tiktoken_pattern(scheme: str) -> str:
     Where a scheme is several regexes, the later ones see only what lies between the matches of the
     earlier ones. As alternatives of one regex they must be kept from running into those: classes
     are told to leave out the scripts of the second regex (digits are in none of them), and white
-    space that ends before a digit or such a script ends its piece. Raises ValueError when the
-    scheme is unknown.
+    space that ends before a digit or such a script ends its piece. What no regex matches (control
+    characters) is a word too, which tiktoken would drop: the last alternative matches it. Raises
+    ValueError when the scheme is unknown.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown pretokenizer scheme {scheme!r}: expected one of {list(SCHEMES)}")
@@ -122,4 +123,5 @@ def tiktoken_pattern(scheme: str) -> str:
         r"(\[\\p\{[^\]]*\])([+*]?)", lambda found: f"(?:{apart}{found[1]}){found[2]}", rest
     )
     rest = rest.replace(r"(?!\S)", rf"(?![^\s\p{{N}}{characters}])")
-    return f"{numbers}|{scripts}|{rest}"
+    known = f"{numbers}|{scripts}|{rest}"
+    return rf"{known}|(?:(?!{known})[\s\S])+"
