@@ -30,14 +30,14 @@ def ends_by_regex(text: str, scheme: str) -> list[int]:
 
 
 def assert_same(text: str, scheme: str) -> None:
-    native, by_regex = (
-        _native.word_ends(scheme, text.encode()).tolist(),
-        ends_by_regex(text, scheme),
-    )
+    native = set(_native.word_ends(scheme, text.encode()).tolist())
+    by_regex = set(ends_by_regex(text, scheme))
     if native != by_regex:
-        at = max(e for e in [0, *native] if e in {0, *by_regex})
-        near = text.encode()[at : at + 60]
-        raise AssertionError(f"{scheme} differs at byte {at}: {near.decode(errors='replace')!a}")
+        first = min(native ^ by_regex)
+        at = max(end for end in {0, *native} if end < first)
+        near = text.encode()[at : at + 60].decode(errors="replace")
+        found = "does not end" if first in by_regex else "ends"
+        raise AssertionError(f"{scheme}: the word from byte {at} {found} at {first}: {near!a}")
 
 
 def in_contexts(characters: list[str]) -> str:

@@ -6,7 +6,6 @@
 // the scanners go character by character, which gives the same words.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -58,8 +57,8 @@ inline bool sixteen_left(const uint8_t* p, const uint8_t* end) {
   return kSixteen && end - p >= 17;  // and one more, so that a word of 16 can be seen to end
 }
 
-// Set bits from bit 0 up without a gap.
-inline int leading_run(uint32_t mask) { return std::countr_one(mask); }
+// Set bits from bit 0 up without a gap, in a mask of at most 16.
+inline int leading_run(uint32_t mask) { return __builtin_ctz(~mask); }  // never 0
 
 inline bool is_ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
 
