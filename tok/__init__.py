@@ -12,8 +12,8 @@ from tok.counts import (
     write_counts,
 )
 from tok.encoder import Encoder
-from tok.export import export_tokenizer
-from tok.schemes import SCHEMES, pretokenizer, word_splitter
+from tok.export import export_tiktoken, export_tokenizer, tiktoken_pattern
+from tok.schemes import SCHEMES, pretokenizer, split_words, word_splitter
 from tok.special_tokens import SPECIAL_TOKENS, chat_template
 from tok.trainer import Vocabulary, learn_merges, learn_merges_parity, protect
 
@@ -27,6 +27,7 @@ __all__ = [
     "assemble",
     "chat_template",
     "count_words",
+    "export_tiktoken",
     "export_tokenizer",
     "extend_tokenizer",
     "learn_merges",
@@ -35,7 +36,9 @@ __all__ = [
     "pretokenizer",
     "protect",
     "read_counts",
+    "split_words",
     "temper",
+    "tiktoken_pattern",
     "train_tokenizer",
     "weigh",
     "word_splitter",

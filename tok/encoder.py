@@ -1,11 +1,12 @@
 """Encode documents into flat arrays of token ids, and back.
 
 Text is data here: a document that spells `<｜end▁of▁sentence｜>` gets the ordinary tokens of those
-characters, never the special one, unless the caller names it in `special_tokens`. Special tokens are
-put in by name (`Encoder.special`) by the code that means them.
+characters, never the special one, unless the caller names it in `special_tokens`. Special tokens
+are put in by name (`Encoder.special`) by the code that means them.
 
-The work is done by the native core (`tok/native/encoder.cpp`) straight on Arrow's buffers, for every
-tokenizer it understands (`tok.load`); for any other, `tokenizers` does it behind the same face.
+The work is done by the native core (`tok/native/encoder.cpp`) straight on Arrow's buffers, for
+every tokenizer it understands (`tok.load`); for any other, `tokenizers` does it behind the same
+face.
 """
 
 import json
@@ -136,8 +137,20 @@ class Encoder:
         """Encode one text, adding nothing; see `encode_batch`."""
         return self.encode_batch([text], special_tokens=special_tokens)[0].tolist()
 
+    def encode_words(self, words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Encode each word by merges alone, whatever the pretokenizer would make of it.
+
+        Returns ids (int32) and offsets (int64 [words + 1]) as `encode_batch` does. Raises
+        ValueError when the tokenizer is left to `tokenizers`.
+        """
+        if self._native is None:
+            raise ValueError(f"this tokenizer is left to `tokenizers`: {self.why}")
+        offsets = np.zeros(len(words) + 1, np.int64)
+        np.cumsum([len(word) for word in words], out=offsets[1:])
+        return self._native.encode_words(np.frombuffer(b"".join(words), np.uint8), offsets)
+
     def token_bytes(self, id: int) -> bytes:
-        """The bytes that a token stands for, an added token's spelling; ValueError if there is none."""
+        """The bytes of a token; of an added one its spelling. Raises ValueError for other ids."""
         found = self._bytes_of_id.get(int(id))
         if found is None:
             raise ValueError(f"id {id} is not in the vocabulary of {self.vocab_size}")
@@ -169,8 +182,8 @@ class Encoder:
             if name not in self._id_of_special:
                 known = sorted(self._id_of_special)[:8]
                 raise ValueError(
-                    f"the tokenizer has no special token {name!r}; it has {len(self._id_of_special)}"
-                    f", such as {known}"
+                    f"the tokenizer has no special token {name!r}; "
+                    f"it has {len(self._id_of_special)}, such as {known}"
                 )
         return names
 
@@ -185,9 +198,7 @@ class Encoder:
             if head.decode(errors="replace").strip():
                 ids.append(i)
                 words += [head, whole[len(head) :]]
-        offsets = np.zeros(len(words) + 1, np.int64)
-        np.cumsum([len(word) for word in words], out=offsets[1:])
-        parts, bounds = self._native.encode_words(np.frombuffer(b"".join(words), np.uint8), offsets)
+        parts, bounds = self.encode_words(words)
         return [(i, parts[bounds[2 * k] : bounds[2 * k + 2]].tolist()) for k, i in enumerate(ids)]
 
     def _delegate(self, names: frozenset[str]) -> Tokenizer:
@@ -205,7 +216,9 @@ class Encoder:
                 source = json.dumps(tree)
             try:
                 tokenizer = Tokenizer.from_str(source)
-            except Exception as error:  # the library raises nothing more special
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic in the library is no Exception
                 raise ValueError(f"`tokenizers` cannot read it: {error}") from None
             tokenizer.no_truncation()
             tokenizer.no_padding()

@@ -1,14 +1,22 @@
-"""Write a tokenizer as Hugging Face's libraries read it.
+"""Write a tokenizer as Hugging Face's libraries and tiktoken read it.
 
 `tokenizer.json` alone is enough for `tokenizers.Tokenizer.from_file`; `tokenizer_config.json`
 (roles of the special tokens, chat template) is what `AutoTokenizer.from_pretrained` needs too.
+tiktoken reads a file of ranks and is told the regex and the special tokens by the caller.
 """
 
+import base64
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
+from tok.encoder import Encoder
+from tok.load import parse_definition
+from tok.schemes import SCHEMES
 from tok.special_tokens import LEADING, SPECIAL_TOKENS, TRAILING, chat_template
 
 
@@ -58,3 +66,62 @@ def export_tokenizer(
         path.write_text(content, encoding="utf-8")
         files.append(path)
     return files
+
+
+def export_tiktoken(tokenizer: Tokenizer, path: Path) -> None:
+    """Write the file of ranks that tiktoken loads: a line a token, base64, space, rank (its id).
+
+    tiktoken wants to be told the rest; the same ids come out of
+
+        tiktoken.Encoding(
+            "ours",
+            pat_str=tok.export.tiktoken_pattern(scheme),
+            mergeable_ranks=tiktoken.load.load_tiktoken_bpe(path),
+            special_tokens={token.content: id for id, token in …get_added_tokens_decoder().items()},
+        )
+
+    Tokens that merging never makes are left out: tiktoken would make them. Raises ValueError for a
+    tokenizer that is not byte-level BPE under one of our schemes, or whose ids do not rise in the
+    order of the merges (tiktoken merges by id).
+    """
+    definition = parse_definition(tokenizer.to_str())
+    encoder = Encoder(definition)
+    if encoder.scheme is None:
+        raise ValueError(f"tiktoken can't have this tokenizer: {encoder.why}")
+    _, first = np.unique(definition.merges[:, 2], return_index=True)
+    if not (np.diff(definition.merges[np.sort(first), 2]) > 0).all():
+        raise ValueError("tiktoken can't have this tokenizer: its ids do not rise with its merges")
+    data, bounds, ids = definition.entries
+    tokens = [data[a:b].tobytes() for a, b in pairwise(bounds)]
+    made, offsets = encoder.encode_words(tokens)
+    lines = {
+        int(i): base64.b64encode(token) + b" %d\n" % i
+        for i, token, a, b in zip(ids, tokens, offsets[:-1], offsets[1:], strict=True)
+        if b == a + 1 and made[a] == i
+    }
+    Path(path).write_bytes(b"".join(line for _, line in sorted(lines.items())))
+
+
+def tiktoken_pattern(scheme: str) -> str:
+    """A scheme as one regex, which is all that tiktoken takes.
+
+    Where a scheme is several regexes, the later ones see only what lies between the matches of the
+    earlier ones. As alternatives of one regex they must be kept from running into those: classes
+    are told to leave out the scripts of the second regex (digits are in none of them), and white
+    space that ends before a digit or such a script ends its piece. What no regex matches (control
+    characters) is a word too, which tiktoken would drop: the last alternative matches it. Raises
+    ValueError when the scheme is unknown.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown pretokenizer scheme {scheme!r}: expected one of {list(SCHEMES)}")
+    if len(SCHEMES[scheme]) == 1:
+        return SCHEMES[scheme][0]
+    numbers, scripts, rest = SCHEMES[scheme]
+    characters = "".join(re.findall(r"\[([^\]]*)\]", scripts))
+    apart = rf"(?![{characters}])"
+    rest = re.sub(
+        r"(\[\\p\{[^\]]*\])([+*]?)", lambda found: f"(?:{apart}{found[1]}){found[2]}", rest
+    )
+    rest = rest.replace(r"(?!\S)", rf"(?![^\s\p{{N}}{characters}])")
+    known = f"{numbers}|{scripts}|{rest}"
+    return rf"{known}|(?:(?!{known})[\s\S])+"

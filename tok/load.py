@@ -87,11 +87,12 @@ def parse_definition(source: str) -> Definition:
     steps = _steps(pretokenizer, "pre_tokenizer", "pretokenizers")
     byte_level = any(step.get("type") == "ByteLevel" for step in steps)
     if model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
-        vocab = model.get("vocab")
         if model.get("type", "BPE") in ("BPE", "WordPiece", "WordLevel"):
-            _get(model, "vocab", dict, where="model.")
+            _vocabulary(model)
+        vocab = model.get("vocab")
         if isinstance(vocab, list):  # Unigram: [token, score] pairs
-            vocab = {row[0]: i for i, row in enumerate(vocab) if isinstance(row, list) and row}
+            rows = [row[0] if isinstance(row, list) and row else None for row in vocab]
+            vocab = {token: i for i, token in enumerate(rows) if isinstance(token, str)}
         why = f"its model is {model.get('type')}, not BPE"
         return Definition(source, vocab or {}, added, byte_level, why=why)
     vocab = _vocabulary(model)
@@ -100,7 +101,6 @@ def parse_definition(source: str) -> Definition:
     scheme = scheme_of(steps)
     if scheme is None:
         why = why or "its pretokenizer is none of ours"
-    why = why or _exotic_added(tree.get("added_tokens") or [], vocab)
     if why:
         return Definition(source, vocab, added, byte_level, why=why)
     tokens = [token for token in vocab if _ALPHABET.issuperset(token)]
@@ -111,6 +111,9 @@ def parse_definition(source: str) -> Definition:
                 f"0x{BYTE_OF_CHARACTER[character]:02x}; expected all 256"
             )
     merges = _merge_ids(pairs, vocab)
+    why = _exotic_added(tree.get("added_tokens") or [], vocab)
+    if why:
+        return Definition(source, vocab, added, byte_level, why=why)
     ids = np.array([vocab[token] for token in tokens], np.int32)
     if len(tokens) < len(vocab):  # merges of what bytes never make
         merges = merges[np.isin(merges, ids).all(axis=1)]
