@@ -212,8 +212,8 @@ void Encoder::give_back(std::unique_ptr<Worker> worker) const {
 
 // The first place from `at` on where the text may be cut without a trace. Two kinds of them:
 //
-// - before the space in "a b" (ASCII letters). No scheme has a word with a space after a letter, so
-//   one ends before the space; and where a word ends the next begins, whatever stood before, for
+// - before the space in "a b" (ASCII letters), but for superwords. No other scheme has a word with a
+//   space after a letter, so one ends before the space; and where a word ends the next begins, whatever stood before, for
 //   the expressions look ahead only. Nor does the left part end otherwise when the text ends there:
 //   what a letter's word may take up next (letters, marks, joiners, an apostrophe) is not a space.
 // - after a line break before a letter. No scheme has a word with a letter after a line break. The
@@ -226,7 +226,7 @@ void Encoder::give_back(std::unique_ptr<Worker> worker) const {
 // neither a space nor a line break is part of such a run.
 size_t Encoder::safe_cut(const uint8_t* text, size_t at, size_t size) const {
   for (size_t i = std::max<size_t>(at, 2); i + 1 < size; ++i) {
-    if (text[i] == ' ') {
+    if (text[i] == ' ' && scheme_ != Scheme::multilingual_superword) {
       if (ascii_letter(text[i - 1]) && ascii_letter(text[i + 1])) return i;
     } else if (text[i - 1] == '\n') {
       if (letter_begins(text + i, size - i) &&
