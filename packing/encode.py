@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from packing.draws import draw_many
 from packing.fim import rewrite, wants_hole
 from packing.shards import DOCUMENTS_SCHEMA, write_shard
 from tok import Encoder
@@ -26,11 +27,19 @@ class Fim:
 
 
 def encode_documents(
-    batches: Iterable[pa.RecordBatch], encoder: Encoder, *, fim: Fim, bos: bool, seed: int
+    batches: Iterable[pa.RecordBatch],
+    encoder: Encoder,
+    *,
+    fim: Fim,
+    bos: bool,
+    seed: int,
+    split_joined: float = 0.0,
 ) -> tuple[np.ndarray, pa.Table]:
     """Encode record batches of documents.
 
-    Each document is its tokens and one eos, after a begin token if `bos`. Returns the tokens of all
+    Each document is its tokens and one eos, after a begin token if `bos`. split_joined: share of
+    the tokens that join punctuation with line breaks which is split into the two, drawn by the
+    document's id (DeepSeek-V3 §4.1, against the token-boundary bias). Returns the tokens of all
     documents (int32) and the table of them (`DOCUMENTS_SCHEMA`).
     """
     begin = [encoder.special["bos"]] if bos else []
@@ -41,14 +50,22 @@ def encode_documents(
         texts = batch.column("text").to_pylist()
         ids = batch.column("id").to_pylist()
         domains = batch.column("domain").to_pylist()
-        flat, offsets = encoder.encode_batch(texts)
+        keys = draw_many(seed, "split-joined", ids)
+        flat, offsets = encoder.encode_batch(
+            batch.column("text"), threads=1, split_joined=(split_joined, keys)
+        )
         lengths, atomic = [], []
         for i, text in enumerate(texts):
             plain = flat[offsets[i] : offsets[i + 1]]
             span = None
             if text and wants_hole(seed, ids[i], fim.rate.get(domains[i], 0.0)):
+
+                def encode(part: str, key: np.ndarray = keys[i : i + 1]) -> list[int]:
+                    split = (split_joined, key)
+                    return encoder.encode_batch([part], threads=1, split_joined=split)[0].tolist()
+
                 tokens, (start, length) = rewrite(
-                    text, plain, ids[i], encoder.encode, encoder.special, seed, fim.span_tokens
+                    text, plain, ids[i], encode, encoder.special, seed, fim.span_tokens
                 )
                 tokens = np.array(begin + tokens, np.int32)
                 span = [{"start": start + len(begin), "length": length}]
@@ -82,8 +99,11 @@ def encode_shard(
     fim: Fim,
     bos: bool = False,
     seed: int = 0,
+    split_joined: float = 0.0,
 ) -> pa.Table:
     """Encode documents into `stem.bin`, `.idx` and `.documents.parquet`; returns the table."""
-    tokens, documents = encode_documents(batches, encoder, fim=fim, bos=bos, seed=seed)
+    tokens, documents = encode_documents(
+        batches, encoder, fim=fim, bos=bos, seed=seed, split_joined=split_joined
+    )
     write_shard(stem, tokens, documents)
     return documents

@@ -116,10 +116,14 @@ class FimSection(Section):
 
 
 class EncodeSection(Section):
-    """Token shards: fill-in-the-middle, and whether documents begin with the begin token."""
+    """Token shards: fill-in-the-middle, and whether documents begin with the begin token.
+
+    split_joined: share of the tokens joining punctuation with line breaks that training sees split.
+    """
 
     fim: FimSection = FimSection()
     bos: bool = False
+    split_joined: Fraction = 0.1
 
 
 class PhaseSection(Section):

@@ -14,6 +14,11 @@ letter. `multilingual` is ours: the ideas of DeepSeek-V3's, and
   never again;
 * the joiners U+200C and U+200D stay inside a word, as Persian and the Indic scripts write them.
 
+`multilingual-superword` lets such a word go on over up to seven more, across a space (with at most
+two punctuation marks before it), an apostrophe or a hyphen, for tokens of several words. It is for
+the second stage of training, which goes on from the merges of `multilingual` (SuperBPE, Liu et al.
+2025, arXiv 2503.13423), and for encoding with what comes of it.
+
 Who changes a scheme changes its struct in `native/scanner.cpp` with it; a property of code points
 that is not yet known there is one more line in `native/make_classes.py`.
 """
@@ -33,6 +38,7 @@ _HAN_KANA = r"\p{Han}\p{Hiragana}\p{Katakana}ー々"
 _UNSPACED_ABUGIDAS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _BOUNDED_RUNS = rf"[{_HAN_KANA}]{{1,8}}|[{_UNSPACED_ABUGIDAS}]{{1,12}}"
 _WORD = r"[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}]*"
+_BETWEEN_WORDS = r"(?:[\p{P}\p{S}]{0,2} |['’\-])"
 
 # \r and \n stand as literal characters in DeepSeek's tokenizer.json, hence no raw string there.
 SCHEMES: dict[str, tuple[str, ...]] = {
@@ -66,7 +72,7 @@ SCHEMES: dict[str, tuple[str, ...]] = {
         r"\p{N}{1,3}",
         _BOUNDED_RUNS,
         _PUNCTUATION_WORD
-        + rf"|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?{_WORD}(?:(?:[\p{{P}}\p{{S}}]{{0,2}} |['’\-]){_WORD}){{0,7}}|"
+        + rf"|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?{_WORD}(?:{_BETWEEN_WORDS}{_WORD}){{0,7}}|"
         + _SYMBOLS_AND_SPACE,
     ),
 }

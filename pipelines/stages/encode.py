@@ -14,14 +14,18 @@ from tok import Encoder
 _PARTS = (".bin", ".idx", ".documents.parquet")
 
 
-def encode_split(
-    number: int, job: dict, out: str, tokenizer: str, fim: dict, bos: bool, seed: int
-) -> dict:
+def encode_split(number: int, job: dict, out: str, tokenizer: str, encode: dict, seed: int) -> dict:
     """Encode one shard of documents into one shard of tokens."""
     encoder = Encoder.load(Path(tokenizer))
     stem = Path(out) / f".shard-{number:05d}{TEMPORARY}"
     table = encode_shard(
-        read_batches(Path(job["path"])), stem, encoder, fim=Fim(**fim), bos=bos, seed=seed
+        read_batches(Path(job["path"])),
+        stem,
+        encoder,
+        fim=Fim(**encode["fim"]),
+        bos=encode["bos"],
+        split_joined=encode["split_joined"],
+        seed=seed,
     )
     for part in _PARTS:
         stem.with_name(stem.name + part).replace(Path(out) / f"shard-{number:05d}{part}")
@@ -37,7 +41,7 @@ def _run(context: Context) -> Result:
     jobs = context.splits(lambda: [{"path": str(path)} for path in curated_shards(context)])
     records = context.map(
         "encode", encode_split, jobs, str(directory), str(context.input("tokenizer")),
-        recipe.encode.fim.model_dump(), recipe.encode.bos, recipe.seed,
+        recipe.encode.model_dump(), recipe.seed,
     )  # fmt: skip
     outputs: dict[Path, int | None] = {}
     for number, record in enumerate(records):
@@ -57,4 +61,4 @@ def _config(recipe: Recipe) -> dict:
     return {"encode": recipe.encode.model_dump(), "seed": recipe.seed}
 
 
-STAGE = Stage("encode", 1, ("curate", "tokenizer"), _config, _run)
+STAGE = Stage("encode", 2, ("curate", "tokenizer"), _config, _run)

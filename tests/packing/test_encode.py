@@ -96,3 +96,25 @@ def test_a_shard_is_read_back_document_by_document(encoder, tmp_path):
         assert encoder.decode(tokens[1:-1]) == text
         assert table["tokens"][i].as_py() == len(tokens)
         assert table["bytes"][i].as_py() == len(text.encode())
+
+
+def test_joined_line_breaks_are_split_by_document_and_lose_nothing():
+    counts = weigh(count_words([TEXT * 9], "all", "multilingual"))
+    encoder = Encoder(train_tokenizer(counts, 380, "multilingual"))
+
+    def lengths(names, share):
+        text = TEXT * 20
+        batch = make_batch(
+            {"text": text, "source": "s", "domain": "code", "uri": name} for name in names
+        )
+        tokens, table = encode_documents(
+            [batch], encoder, fim=Fim(rate={}), bos=False, seed=1, split_joined=share
+        )
+        ordinary = tokens[tokens != encoder.special["eos"]]
+        assert encoder.decode(ordinary) == text * len(names)
+        return table["tokens"].to_pylist()
+
+    none, half, all_ = (lengths(["a", "b"], share) for share in (0.0, 0.5, 1.0))
+    assert none[0] == none[1] < min(half) <= max(half) < all_[0] == all_[1]
+    assert half[0] != half[1]
+    assert lengths(["b"], 0.5) == half[1:]

@@ -48,7 +48,7 @@ MISTAKES = {
     "a wrong choice": ({"on_error": "ignore"}, "on_error: Input should be 'skip' or 'stop'"),
     "a scheme that is not there": (
         {"tokenizer": {"scheme": "gpt9"}},
-        "tokenizer.scheme: unknown scheme 'gpt9', expected one of deepseek-v3, multilingual",
+        "tokenizer.scheme: unknown scheme 'gpt9', expected one of gpt2, cl100k, o200k",
     ),
     "a path that is not there": (
         {"sources": [{"path": "nowhere", "name": "a", "domain": "web"}]},
