@@ -25,23 +25,21 @@ token counts (0: every language pays the same), as in parity-aware BPE (Foroutan
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
-from curation.words import UNSPACED
-
 ALPHA = 2.5
 UNKNOWN = "unknown"
 MOST_KINDS = 1000
 # The columns of `Survey.sums`.
 DOCUMENTS, BYTES, CHARACTERS, WORDS, LETTERS = range(5)
+# Scripts written without spaces between words, by their names in RE2.
+_UNSPACED = ("Thai", "Lao", "Khmer", "Myanmar", "Han", "Hiragana", "Katakana", "Bopomofo")
 _REFERENCES = ("eng_Latn", "eng", "en", "eng-src", "English", "english")
 
 
@@ -275,26 +273,17 @@ def _text_sums(texts: pa.Array) -> np.ndarray:
     return np.stack([column.to_numpy(zero_copy_only=False) for column in columns], 1)
 
 
-@cache
 def _letter() -> str:
     """RE2's pattern for a letter or digit of a script written without spaces."""
-    blocks = (range(first, last + 1) for first, last in UNSPACED)
-    points = [p for block in blocks for p in block if unicodedata.category(chr(p))[0] in "LN"]
-    return f"[{_ranges(points)}]"
+    others = r"\p{M}\p{P}\p{S}\p{Z}\p{C}"
+    return "|".join([rf"[^\P{{{script}}}{others}]" for script in _UNSPACED] + ["[ー々〇ｰ]"])
 
 
-@cache
 def _word() -> str:
     """RE2's pattern for a word of the other scripts."""
-    blocks = "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in UNSPACED)
-    inside = rf"[^\p{{P}}\p{{S}}\p{{Z}}\p{{C}}{blocks}]"
+    unspaced = "".join(rf"\p{{{script}}}" for script in _UNSPACED) + "ー々〇ｰ"
+    inside = rf"[^\p{{P}}\p{{S}}\p{{Z}}\p{{C}}{unspaced}]"
     return rf"{inside}+(?:['’\x{{ad}}\x{{200c}}\x{{200d}}]{inside}+)*"
-
-
-def _ranges(points: list[int]) -> str:
-    cuts = [i for i in range(1, len(points)) if points[i] != points[i - 1] + 1]
-    runs = zip([0, *cuts], [*cuts, len(points)], strict=True)
-    return "".join(rf"\x{{{points[a]:x}}}-\x{{{points[b - 1]:x}}}" for a, b in runs)
 
 
 def _grown(sums: np.ndarray, rows: int) -> np.ndarray:
