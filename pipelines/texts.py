@@ -58,17 +58,19 @@ def read_texts(
     lines: tuple[int, int] | None = None,
     limit: int | None = None,
     skipped: Callable[[Path], None] = lambda path: None,
+    started: Callable[[Path], None] = lambda path: None,
 ) -> Batches:
     """Yield batches of `text`, `key` and columns.
 
     lines: keep only documents whose `line` is from the first to the last of these. limit: at most
     so many documents of each language. skipped(path) is told of files in folders of plain text
-    that are no UTF-8. Raises ValueError naming the file, and the row or line, for anything else
-    that is wrong.
+    that are no UTF-8, started(path) of each file before it is read. Raises ValueError naming the
+    file, and the row or line, for anything else that is wrong.
     """
     seen: dict[str | None, int] = {}
     for path in find_files(paths):
         kind = _kind(path)
+        started(path)
         if kind == "parquet":
             batches = _parquet(path, columns)
         elif kind == "jsonl":

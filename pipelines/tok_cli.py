@@ -8,7 +8,7 @@ from rich.console import Console
 
 tok_app = typer.Typer(
     no_args_is_help=True,
-    help="Measure tokenizers and look into them.",
+    help="Count words, train tokenizers, measure them and look into them.",
 )
 console = Console()
 errors = Console(stderr=True)
@@ -22,8 +22,164 @@ JsonOption = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="Print all rows, not only the first.")]
 
 
+MemoryOption = Annotated[
+    str, typer.Option(help="Memory for counting before it spills to disk, as 500MB or 4GiB.")
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; all cores if not given.")]
+_UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
 def _warn(message: str) -> None:
     errors.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+
+
+@tok_app.command()
+def count(
+    text: Annotated[
+        list[Path],
+        typer.Argument(help="Parquet or .jsonl(.gz, .zst) with `text`, plain files, or folders."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file of counts to write.")],
+    scheme: Annotated[
+        str, typer.Option(help="Pretokenizer: gpt2, cl100k, o200k, deepseek-v3, multilingual, …")
+    ] = "multilingual",
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Columns to count apart by; else `domain` and `language`."),
+    ] = None,
+    memory: MemoryOption = "4GiB",
+    threads: ThreadsOption = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew instead of going on with a killed count.")
+    ] = False,
+) -> None:
+    """Count the words of text, by language and domain, once for many trainings.
+
+    The counts (`word`, `group`, `count`) can be added up, weighted and trained on without the text.
+    Kill it and run it again: it goes on after what it had spilled.
+    """
+    from pipelines.runner import make_progress
+    from pipelines.tok_count import count as run
+
+    with make_progress(errors) as progress:
+        about = run(
+            text, out, scheme=scheme, columns=tuple(group or ()), memory=_bytes(memory),
+            threads=threads, restart=restart, progress=progress, warn=_warn,
+        )  # fmt: skip
+    console.print(
+        f"{out}: {about['rows']:,} words by group, of {about['documents']:,} documents, "
+        f"{about['bytes'] / 1e6:,.1f} MB in {about['seconds']:.1f} s",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@tok_app.command()
+def train(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Counts that `gristmill tok count` wrote, or text.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write the tokenizer into.")],
+    vocab_size: Annotated[
+        int, typer.Option(help="Begin, end, padding, 256 bytes and merges; with --extend all ids.")
+    ] = 128_000,
+    scheme: Annotated[str | None, typer.Option(help="Pretokenizer, where text is given.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option("--weight", help="GROUP=FACTOR for a group's counts.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="The same as JSON: {group: factor}.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Above 1: move the groups' shares towards equal ones.")
+    ] = 1.0,
+    min_count: Annotated[int, typer.Option(min=1, help="Make no merge that occurs less.")] = 2,
+    max_token_bytes: Annotated[int, typer.Option(min=1, help="The longest token.")] = 128,
+    protect: Annotated[
+        Path | None,
+        typer.Option(help=r"A token a line (\n, \t, \xNN) that must be in the vocabulary."),
+    ] = None,
+    forbid: Annotated[
+        Path | None, typer.Option(help="A token a line that must not be in the vocabulary.")
+    ] = None,
+    reserved: Annotated[int, typer.Option(min=0, help="Special tokens for later use.")] = 0,
+    bos: Annotated[bool, typer.Option("--bos", help="Put the begin token before a text.")] = False,
+    extend: Annotated[
+        Path | None, typer.Option(help="Go on with the merges of this tokenizer; its ids stay.")
+    ] = None,
+    superword_after: Annotated[
+        int | None,
+        typer.Option(min=257, help="From so many tokens on, merge across spaces (SuperBPE)."),
+    ] = None,
+    superword_counts: Annotated[
+        Path | None, typer.Option(help="Counts by scheme …-superword, where inputs are counts.")
+    ] = None,
+    parity: Annotated[
+        Path | None,
+        typer.Option(help="Parallel text with `language`: help the worst compressed language."),
+    ] = None,
+    parity_merges: Annotated[
+        int | None, typer.Option(min=1, help="How many merges, the last, parity makes; else all.")
+    ] = None,
+    parity_window: Annotated[int, typer.Option(min=0, help="Merges to look back on.")] = 0,
+    parity_alpha: Annotated[float, typer.Option(help="Share of the window a language gets.")] = 2.0,
+    memory: MemoryOption = "4GiB",
+    threads: ThreadsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the tokenizer in --out.")] = False,
+) -> None:
+    """Train a byte-level BPE tokenizer, from counts or from text.
+
+    Writes what Hugging Face reads, every merge with its count (merges.parquet), and what it was
+    made of (tokenizer_training.json). The merges are those of `tokenizers`' trainer, whatever the
+    number of threads.
+    """
+    from pipelines.runner import make_progress
+    from pipelines.tok_train import Options
+    from pipelines.tok_train import train as run
+
+    options = Options(
+        vocab_size=vocab_size, scheme=scheme, weights=_factors(weight or [], weights),
+        temperature=temperature, min_count=min_count, max_token_bytes=max_token_bytes,
+        protect=protect, forbid=forbid, reserved=reserved, bos=bos, extend=extend,
+        superword_after=superword_after, superword_counts=superword_counts, parity=parity,
+        parity_merges=parity_merges, parity_window=parity_window, parity_alpha=parity_alpha,
+    )  # fmt: skip
+    with make_progress(errors) as progress:
+        about = run(
+            inputs, out, options, force=force, memory=_bytes(memory), threads=threads,
+            progress=progress, warn=_warn,
+        )  # fmt: skip
+    console.print(
+        f"{out}: {about['vocab_size']:,} tokens, scheme {about['scheme']}, "
+        f"{about['distinct_words']:,} distinct words, {about['seconds']:.1f} s",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _bytes(size: str) -> int:
+    number = size.rstrip("BKMGibkmg")
+    unit = size[len(number) :].upper()
+    try:
+        return int(float(number) * _UNITS[unit if unit != "B" else ""])
+    except (ValueError, KeyError):
+        raise ValueError(f"--memory {size}: expected a size, as 500MB or 4GiB") from None
+
+
+def _factors(given: list[str], path: Path | None) -> dict[str, float]:
+    from pipelines.files import read_json
+
+    factors: dict[str, float] = {}
+    if path is not None:
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError(f"{path}: expected a JSON object of group and factor")
+        factors |= found
+    for item in given:
+        group, _, factor = item.rpartition("=")
+        factors[group] = factor
+    try:
+        return {group: float(factor) for group, factor in factors.items()}
+    except (TypeError, ValueError):
+        raise ValueError("--weight: expected GROUP=FACTOR, the factor a number") from None
 
 
 @tok_app.command()

@@ -4,6 +4,7 @@ from tok.assemble import assemble, extend_tokenizer, train_tokenizer
 from tok.counts import (
     COUNTS_SCHEMA,
     WordCounter,
+    about_counts,
     count_words,
     merge_counts,
     read_counts,
@@ -24,6 +25,7 @@ __all__ = [
     "Encoder",
     "Vocabulary",
     "WordCounter",
+    "about_counts",
     "assemble",
     "chat_template",
     "count_words",

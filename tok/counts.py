@@ -10,6 +10,7 @@ reads the text again.
 The counting itself is native (`tok/native/counter.cpp`): hash tables, one a thread.
 """
 
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ COUNTS_SCHEMA = pa.schema(
     [("word", pa.large_binary()), ("group", pa.string()), ("count", pa.int64())]
 )
 _ROW_GROUP = 1 << 18
+_ABOUT = b"gristmill.counts"
 
 
 class WordCounter:
@@ -286,15 +288,48 @@ def group_bytes(counts: pa.Table) -> dict[str, int]:
     )
 
 
-def write_counts(parts: Iterable[pa.Table | pa.RecordBatch], path: Path) -> int:
-    """Write sorted counts as Parquet; returns the number of rows."""
-    rows = 0
-    with pq.ParquetWriter(path, COUNTS_SCHEMA, compression="zstd") as writer:
+def write_counts(
+    parts: Iterable[pa.Table | pa.RecordBatch], path: Path, about: dict | None = None
+) -> int:
+    """Write sorted counts as Parquet; returns the number of rows.
+
+    How they come in parts changes no byte. about: JSON-able, what was counted, and how; it goes
+    into the file's metadata.
+    """
+    schema = COUNTS_SCHEMA.with_metadata({_ABOUT: json.dumps(about or {}, sort_keys=True)})
+    rows, held, n_held = 0, [], 0
+
+    def write(least: int) -> None:
+        nonlocal held, n_held, rows
+        if n_held < least:
+            return
+        table = pa.concat_tables(held).combine_chunks()
+        whole = n_held if least == 1 else n_held - n_held % _ROW_GROUP
+        for start in range(0, whole, _ROW_GROUP):
+            part = table.slice(start, min(_ROW_GROUP, whole - start)).combine_chunks()
+            writer.write_table(part.replace_schema_metadata(schema.metadata))
+        rows += whole
+        held, n_held = [table.slice(whole)], n_held - whole
+
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in parts:
-            table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
-            writer.write_table(table, row_group_size=_ROW_GROUP)
-            rows += len(table)
+            held.append(part if isinstance(part, pa.Table) else pa.Table.from_batches([part]))
+            n_held += len(part)
+            write(_ROW_GROUP)
+        write(1)
     return rows
+
+
+def about_counts(path: Path) -> dict:
+    """What `write_counts` was told of a file of counts; {} for a file that says nothing.
+
+    Raises ValueError when the file is not Parquet.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: expected Parquet with word counts ({error})") from None
+    return json.loads(metadata.get(_ABOUT, b"{}"))
 
 
 def read_counts(paths: Iterable[Path]) -> pa.Table:

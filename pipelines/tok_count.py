@@ -1,0 +1,109 @@
+"""`gristmill tok count`: text to a table of word counts, in bounded memory, restartable.
+
+Beside the output, `OUT.parts/` holds the sorted runs that were spilled so far and `progress.json`:
+what is counted, and how many batches of it the runs cover. A run counts only once that says so, so
+a killed count goes on after the last whole run, and its result has the same bytes.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.progress import Progress
+
+from pipelines.files import atomic, read_json, write_json
+from pipelines.runner import Bar
+from pipelines.texts import find_files, present_columns, read_texts
+from tok import SCHEMES, WordCounter, write_counts
+
+
+def count(
+    texts: list[Path],
+    out: Path,
+    *,
+    scheme: str,
+    columns: tuple[str, ...] = (),
+    memory: int = 4 << 30,
+    threads: int | None = None,
+    restart: bool = False,
+    progress: Progress,
+    warn: Callable[[str], None] = lambda message: None,
+) -> dict:
+    """Count the words of texts into one Parquet file of counts; returns what it says of itself.
+
+    columns: whose values, joined by "/", are a document's group; by default `domain` and
+    `language`, as far as there are any. Raises ValueError for whatever a user can mend.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"--scheme {scheme}: expected one of {', '.join(SCHEMES)}")
+    files = find_files(texts)
+    columns = columns or present_columns(texts, ("domain", "language"))
+    job = {"scheme": scheme, "groups": list(columns), "files": [_identity(path) for path in files]}
+    parts = out.with_name(out.name + ".parts")
+    state = _state(parts, job, restart)
+    parts.mkdir(parents=True, exist_ok=True)
+
+    counter = WordCounter(scheme, threads=threads, memory=memory, spill_directory=parts)
+    counter.spilled = [parts / f"run-{run:05d}.parquet" for run in range(state["runs"])]
+    documents, size = state["documents"], state["bytes"]
+    sizes = [path.stat().st_size for path in files]
+    total = max(sum(sizes), 1)
+    bar = Bar(progress, progress.add_task("count words", total=total, note=""))
+    begun = -1
+
+    def started(path: Path) -> None:
+        nonlocal begun
+        begun += 1
+        bar.at(sum(sizes[:begun]), total, path.name)
+
+    clock = time.monotonic()
+    batches = read_texts(
+        texts, columns, started=started, skipped=lambda path: warn(f"{path}: not UTF-8, left out")
+    )
+    for number, batch in enumerate(batches):
+        if number < state["batches"]:
+            continue
+        counter.add(batch["text"], _groups(batch, columns))
+        documents += batch.num_rows
+        size += pc.sum(pc.binary_length(batch["text"])).as_py() or 0
+        if len(counter.spilled) > state["runs"]:
+            state |= {"runs": len(counter.spilled), "batches": number + 1}
+            state |= {"documents": documents, "bytes": size}
+            write_json(parts / "progress.json", state)
+    bar.at(total, total, "adding up")
+    about = {"scheme": scheme, "groups": list(columns), "documents": documents, "bytes": size}
+    with atomic(out) as temporary:
+        rows = write_counts(counter.batches(), temporary, about)
+    shutil.rmtree(parts)
+    bar.at(total, total, "done")
+    return about | {"rows": rows, "seconds": time.monotonic() - clock}
+
+
+def _identity(path: Path) -> list:
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _state(parts: Path, job: dict, restart: bool) -> dict:
+    if restart:
+        shutil.rmtree(parts, ignore_errors=True)
+    state = read_json(parts / "progress.json")
+    if state is None:
+        return {"job": job, "runs": 0, "batches": 0, "documents": 0, "bytes": 0}
+    differs = [key for key in job if state["job"].get(key) != job[key]]
+    if differs:
+        raise ValueError(
+            f"{parts}: left by a count of other {differs[0]}; finish that one, or throw its parts "
+            "away with --restart"
+        )
+    return state
+
+
+def _groups(batch: pa.RecordBatch, columns: tuple[str, ...]) -> str | list[str]:
+    if not columns:
+        return ""
+    values = [batch[name].fill_null("unknown").to_pylist() for name in columns]
+    return ["/".join(group) for group in zip(*values, strict=True)]
