@@ -1,5 +1,5 @@
-// The encoder's Python face. Arrow's buffers come as addresses: tok/encoder.py keeps them alive, and
-// everything that the offsets say is checked here before a byte is read.
+// The encoder's Python face. Arrow's buffers come as addresses: tok/encoder.py keeps them alive,
+// and everything that the offsets say is checked here before a byte is read.
 
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>

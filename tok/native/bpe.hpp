@@ -75,8 +75,8 @@ class Bpe {
 
   struct Token {
     uint32_t left, right;  // what the merge joined
-    // Which bytes, by class, begin what this token or an end of it merges with when it stands on the
-    // left; which end what it or a beginning of it merges with when it stands on the right.
+    // Which bytes, by class, begin what this token or an end of it merges with when it stands on
+    // the left; which end what it or a beginning of it merges with when it stands on the right.
     uint32_t begins_after, ends_before;
   };
 

@@ -41,7 +41,8 @@ struct AddedToken {
   bool normalized;  // belongs to the second pass
 };
 
-// A token that joins visible characters with the line breaks behind them, and what it is split into.
+// A token that joins visible characters with the line breaks behind them, and what it is split
+// into.
 struct Joined {
   int32_t id;
   std::vector<int32_t> parts;
@@ -113,6 +114,7 @@ class Encoder {
   size_t safe_cut(const uint8_t* text, size_t at, size_t size) const;
   void encode_text(const uint8_t* text, size_t size, std::span<const uint8_t> wanted,
                    Worker& worker, Ids& out) const;
+  size_t skip_to_beginning(int pass, const uint8_t* text, size_t at, size_t size) const;
   template <typename Between>
   void cut_out(int pass, const uint8_t* text, size_t size, std::span<const uint8_t> wanted,
                Ids& out, Between between) const;
@@ -123,7 +125,7 @@ class Encoder {
   std::vector<AddedToken> added_;
   Trie matchers_[2];       // of added tokens: those of the first pass, those of the second
   bool begins_[2][256] = {};        // bytes that one of them begins with
-  int only_beginning_[2] = {-1, -1};  // that byte, when they all begin with the same
+  std::vector<uint8_t> few_beginnings_[2];  // those bytes, when they are one (twice) or two
   bool may_cut_ = true;    // no added token can lie across a place where texts are cut
   std::vector<int32_t> parts_of_;     // by id: where its parts begin in joined_, or -1
   std::vector<Joined> joined_;

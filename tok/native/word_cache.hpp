@@ -90,7 +90,8 @@ class WordCache {
     // Zeroed by the system page by page, when a page is first touched.
     memory_ = std::calloc(kBytes + 64, 1);
     if (memory_ == nullptr) throw std::bad_alloc();
-    buckets_ = reinterpret_cast<Bucket*>((reinterpret_cast<uintptr_t>(memory_) + 63) & ~uintptr_t{63});
+    const uintptr_t aligned = (reinterpret_cast<uintptr_t>(memory_) + 63) & ~uintptr_t{63};
+    buckets_ = reinterpret_cast<Bucket*>(aligned);
   }
   WordCache(const WordCache&) = delete;
   ~WordCache() { std::free(memory_); }
@@ -117,7 +118,7 @@ class WordCache {
     Entry& entry = bucket->entries[0];
     entry.key = key;
     std::memcpy(entry.ids, ids, count * sizeof *ids);
-    entry.ids[0] = static_cast<int32_t>(static_cast<uint32_t>(ids[0]) | static_cast<uint32_t>(count) << 28);
+    entry.ids[0] = ids[0] | static_cast<int32_t>(static_cast<uint32_t>(count) << 28);
   }
 
  private:
