@@ -14,8 +14,8 @@
 // outlive a call: the encoder keeps as many of these as threads have ever run at once.
 //
 // Where the time goes (perf, DeepSeek's tokenizer): on English the scanner 28%, words that no cache
-// had 34%, the caches 19%, looking for added tokens 19% (since halved); on Chinese, whose words are
-// clauses seen once, 66% are BPE, mostly waiting for the trie's units, 11% the scanner; on a
+// had 34%, the caches 19%, looking for added tokens 19%; on Chinese, whose words are clauses
+// seen once, 66% are BPE, mostly waiting for the trie's units, 11% the scanner; on a
 // mixture of 262 languages 73% are BPE.
 //
 // Memory besides: 4 bytes a token while a task's ids are collected, and again in the result (one
