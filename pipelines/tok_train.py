@@ -213,8 +213,10 @@ def _superwords(
     inputs: list[Path], options: Options, scheme: str, out: Path, counting: dict
 ) -> Words:
     if options.superword_counts is not None:
-        return _words([options.superword_counts], scheme, out / "unused", counting)
-    if any(_holds_counts(path) for path in inputs):
+        if not _holds_counts(options.superword_counts):
+            raise ValueError(f"{options.superword_counts}: no Parquet file of counts")
+        inputs = [options.superword_counts]
+    elif any(_holds_counts(path) for path in inputs):
         raise ValueError(
             "--superword-after: needs the text, or --superword-counts, counts of it that were made "
             f"with `gristmill tok count --scheme {scheme}`"

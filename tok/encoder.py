@@ -10,7 +10,6 @@ face.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +21,8 @@ from tokenizers import Tokenizer
 from tok import _native
 from tok.load import Definition, parse_definition, read_definition
 from tok.special_tokens import SPECIAL_TOKENS
+from tok.texts import Texts, available_threads, text_arrays
 from tok.trainer import BYTE_OF_CHARACTER
-
-Texts = Sequence[str] | Sequence[bytes] | pa.Array | pa.ChunkedArray
 
 # A text is cut for the threads when it is twice as long as this.
 PIECE_BYTES = 1 << 20
@@ -123,11 +121,11 @@ class Encoder:
         if share and not self._splits_set:
             self._native.set_joined(self._joined())
             self._splits_set = True
-        arrays = _arrays(texts)
+        arrays = text_arrays(texts)
         return self._native.encode(
             [_buffers(array) for array in arrays],
             [self._id_of_special[name] for name in names],
-            len(os.sched_getaffinity(0)) if threads is None else threads,
+            available_threads() if threads is None else threads,
             piece_bytes,
             float(share),
             keys,
@@ -235,7 +233,7 @@ class Encoder:
             )
         tokenizer = self._delegate(frozenset(names))
         offsets, pieces = [0], [np.empty(0, np.int32)]
-        for array in _arrays(texts):
+        for array in text_arrays(texts):
             # Through binary, so that text that is not UTF-8 is refused rather than read.
             rows = array.cast(pa.large_binary()).to_pylist()
             try:
@@ -246,32 +244,6 @@ class Encoder:
                 pieces.append(np.array(encoding.ids, np.int32))
                 offsets.append(offsets[-1] + len(pieces[-1]))
         return np.concatenate(pieces), np.array(offsets, np.int64)
-
-
-_TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-
-
-def _arrays(texts: Texts) -> list[pa.Array]:
-    """Texts as Arrow arrays of variable length, without copying any that are."""
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"texts is one {type(texts).__name__}; expected a sequence of texts")
-    if not isinstance(texts, pa.Array | pa.ChunkedArray):
-        rows = list(texts)
-        if all(isinstance(row, bytes) for row in rows):
-            texts = pa.array(rows, pa.large_binary())
-        elif all(isinstance(row, str) or row is None for row in rows):
-            texts = pa.array(rows, pa.large_string())
-        else:
-            found = sorted({type(row).__name__ for row in rows})
-            raise TypeError(f"texts are {', '.join(found)}; expected all str or all bytes")
-    if pa.types.is_dictionary(texts.type):
-        texts = texts.dictionary_decode()
-    kind = texts.type
-    if pa.types.is_null(kind) or kind in (pa.string_view(), pa.binary_view()):
-        texts = texts.cast(pa.large_binary())
-    elif kind not in _TEXT_TYPES:
-        raise TypeError(f"texts are of Arrow type {kind}; expected strings or binaries")
-    return texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
 
 
 def _buffers(array: pa.Array) -> tuple[int, int, int, bool, int, int, int]:

@@ -11,6 +11,7 @@ merge for merge. Everything else that training can do is said in terms of that o
 * parity: the same merges, chosen for the language that is worst off.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -53,11 +54,12 @@ class Vocabulary:
 
     def encode(self, word: bytes) -> list[int]:
         """Symbols of a word, by making the merges in order: slow, for a word at a time."""
-        rank = {(left, right): (r, merged) for r, (left, right, merged) in self._rows()}
-        return _merge_word([self.tokens.index(bytes([b])) for b in word], rank)
+        return [self.tokens.index(part) for part in merge(word, self.ranks())]
 
-    def _rows(self) -> Iterable[tuple[int, tuple[int, int, int]]]:
-        return enumerate(map(tuple, self.merges[:, :3].tolist()))
+    def ranks(self) -> dict[tuple[bytes, bytes], int]:
+        """The rank of each merge by the bytes of its parts."""
+        pairs = self.merges[:, :2].tolist()
+        return {(self.tokens[left], self.tokens[right]): r for r, (left, right) in enumerate(pairs)}
 
 
 BYTES = Vocabulary(
@@ -66,14 +68,17 @@ BYTES = Vocabulary(
 )
 
 
-def _merge_word(symbols: list[int], rank: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
-    while len(symbols) > 1:
-        found = [(*rank[pair], i) for i, pair in enumerate(pairwise(symbols)) if pair in rank]
-        if not found:
+def merge(word: bytes, ranks: Mapping[tuple[bytes, bytes], int]) -> list[bytes]:
+    """Merge bytes by the book: the pair of lowest rank first, the leftmost of equals. Quadratic."""
+    parts = [word[i : i + 1] for i in range(len(word))]
+    while len(parts) > 1:
+        found = [ranks.get(pair, math.inf) for pair in pairwise(parts)]
+        best = min(found)
+        if best == math.inf:
             break
-        _, merged, i = min(found)
-        symbols = [*symbols[:i], merged, *symbols[i + 2 :]]
-    return symbols
+        i = found.index(best)
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return parts
 
 
 def protect(words: Iterable[bytes], start: Vocabulary = BYTES) -> Vocabulary:
@@ -86,20 +91,17 @@ def protect(words: Iterable[bytes], start: Vocabulary = BYTES) -> Vocabulary:
     tokens = list(start.tokens)
     symbol_of = {token: i for i, token in enumerate(tokens)}
     rows = start.merges.tolist()
-    rank = {(row[0], row[1]): (r, row[2]) for r, row in enumerate(rows)}
+    ranks = start.ranks()
     for word in words:
         if not word:
             raise ValueError("a protected token is empty: expected at least one byte")
-        symbols = _merge_word([symbol_of[bytes([b])] for b in word], rank)
-        while len(symbols) > 1:
-            pair = (symbols[0], symbols[1])
-            token = tokens[pair[0]] + tokens[pair[1]]
-            if token not in symbol_of:
-                symbol_of[token] = len(tokens)
-                tokens.append(token)
-            rank[pair] = (len(rows), symbol_of[token])
-            rows.append([*pair, symbol_of[token], 0])
-            symbols = _merge_word(symbols, rank)
+        while len(parts := merge(word, ranks)) > 1:
+            left, right = parts[:2]
+            if left + right not in symbol_of:
+                symbol_of[left + right] = len(tokens)
+                tokens.append(left + right)
+            ranks[left, right] = len(rows)
+            rows.append([symbol_of[left], symbol_of[right], symbol_of[left + right], 0])
     return Vocabulary(tuple(tokens), np.array(rows, np.int64).reshape(-1, 4))
 
 

@@ -27,13 +27,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from tok.trainer import BYTE_OF_CHARACTER
+from tok.trainer import BYTE_OF_CHARACTER, merge
 
 CONTEXTS = ("", "a", "Z", " ", "0", "!", "\n", "'", "/", "é", "中", "ไ", "क")
 # First words of the names of letters and marks that belong to no script or to many.
@@ -58,16 +57,19 @@ TOKENS_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """tokens: id → bytes. special: ids of added tokens, which text doesn't become by merging.
-    merges: (left bytes, right bytes) → rank, the lowest first."""
+class Inventory:
+    """A tokenizer's tokens by id; a `tok.trainer.Vocabulary` has them by the order of merging.
+
+    tokens: id → bytes. special: ids of added tokens, which text doesn't become by merging.
+    merges: (left bytes, right bytes) → rank, the lowest first.
+    """
 
     tokens: dict[int, bytes]
     special: frozenset[int]
     merges: Merges
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
+def read_vocabulary(path: Path) -> Inventory:
     """Read a tokenizer.json, or the one in a directory.
 
     Raises ValueError when there is none, or when it is not byte-level BPE.
@@ -96,23 +98,10 @@ def read_vocabulary(path: Path) -> Vocabulary:
             f"{path}: not byte-level: {error} stands for no byte in the byte-level alphabet; "
             "tokenizers of other kinds (SentencePiece, WordPiece) are not supported"
         ) from None
-    return Vocabulary(dict(sorted((tokens | special).items())), frozenset(special), merges)
+    return Inventory(dict(sorted((tokens | special).items())), frozenset(special), merges)
 
 
-def merge(data: bytes, merges: Merges) -> list[bytes]:
-    """Merge bytes by the book: the pair of lowest rank first, the leftmost of equals. Quadratic."""
-    parts = [data[i : i + 1] for i in range(len(data))]
-    while len(parts) > 1:
-        ranks = [merges.get(pair, len(merges)) for pair in pairwise(parts)]
-        best = min(ranks)
-        if best == len(merges):
-            break
-        i = ranks.index(best)
-        parts[i : i + 2] = [parts[i] + parts[i + 1]]
-    return parts
-
-
-def describe(encoder, vocabulary: Vocabulary, counts: np.ndarray | None = None) -> pa.Table:
+def describe(encoder, vocabulary: Inventory, counts: np.ndarray | None = None) -> pa.Table:
     """One row a token, a table of `TOKENS_SCHEMA`, by id.
 
     encoder: the `tok.Encoder` of the same tokenizer. counts: int64 [encoder.vocab_size], from
@@ -133,7 +122,7 @@ def describe(encoder, vocabulary: Vocabulary, counts: np.ndarray | None = None) 
     )
 
 
-def unreachable(encoder, vocabulary: Vocabulary) -> dict[int, str]:
+def unreachable(encoder, vocabulary: Inventory) -> dict[int, str]:
     """Tokens that no text becomes: id → "utf8", "merges" or "pretokenizer"; see the top."""
     ordinary = {i: b for i, b in vocabulary.tokens.items() if i not in vocabulary.special}
     texts = {i: text for i, b in ordinary.items() if (text := _decoded(b)) is not None}

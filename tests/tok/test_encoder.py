@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from tok import SCHEMES, SPECIAL_TOKENS, Encoder, count_words, train_tokenizer, weigh
+from tok import SPECIAL_TOKENS, Encoder, count_words, train_tokenizer, weigh
 
 NTREX = Path(__file__).resolve().parents[3] / "shared/data/parallel/ntrex128.parquet"
 
@@ -32,11 +32,6 @@ ALPHABET = st.one_of(
     ),
 )
 TEXTS = st.lists(ALPHABET, max_size=60).map("".join)
-
-
-@pytest.fixture(scope="module", params=SCHEMES)
-def scheme(request):
-    return request.param
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,6 @@ TEXTS = st.text(
 )
 
 
-@pytest.fixture(scope="module", params=SCHEMES)
-def scheme(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def tokenizer(scheme):
     counts = weigh(count_words(TRAINING, ["all"] * len(TRAINING), scheme))

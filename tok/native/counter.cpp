@@ -19,6 +19,7 @@
 #include <stdexcept>
 
 #include "parallel.hpp"
+#include "word_key.hpp"
 
 namespace gristmill {
 namespace {
@@ -26,17 +27,7 @@ namespace {
 constexpr size_t n_shards = 32;
 constexpr size_t batch = 256;
 constexpr int64_t stretch = 1 << 18;  // bytes of text that a thread takes at a time
-constexpr uint64_t inline_bytes = 15;
 constexpr uint64_t long_word = 0xff;  // in place of the length
-
-struct Key {
-  uint64_t low, high;  // the word's bytes, and its length in the last; or its arena place and size
-};
-
-uint64_t fold(uint64_t a, uint64_t b) {
-  const auto product = static_cast<unsigned __int128>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
 
 uint64_t read8(const uint8_t* p) {
   uint64_t v;
@@ -47,27 +38,10 @@ uint64_t read8(const uint8_t* p) {
 uint64_t hash_long(const uint8_t* p, size_t n) {
   uint64_t h = n;
   for (; n > 16; p += 16, n -= 16)
-    h = fold(read8(p) ^ 0x9e3779b97f4a7c15ULL, read8(p + 8) ^ h ^ 0xd1b54a32d192ed03ULL);
+    h = ShortKey::fold(read8(p) ^ 0x9e3779b97f4a7c15ULL, read8(p + 8) ^ h ^ 0xd1b54a32d192ed03ULL);
   uint64_t tail[2] = {0, 0};
   std::memcpy(tail, p, n);
-  return fold(tail[0] ^ 0xe7037ed1a0b428dbULL, tail[1] ^ h ^ 0x8ebc6af09c88c6e3ULL);
-}
-
-// Bytes of a word of at most 15, the length in the last byte. `room` bytes may be read at p.
-Key pack(const uint8_t* p, size_t n, size_t room) {
-  uint64_t words[2] = {0, 0};
-  if (room >= 16) {
-    std::memcpy(words, p, 16);
-    if (n < 8) {
-      words[0] &= (uint64_t{1} << (8 * n)) - 1;
-      words[1] = 0;
-    } else {
-      words[1] &= (uint64_t{1} << (8 * (n - 8))) - 1;
-    }
-  } else {
-    std::memcpy(words, p, n);
-  }
-  return {words[0], words[1] | static_cast<uint64_t>(n) << 56};
+  return ShortKey::fold(tail[0] ^ 0xe7037ed1a0b428dbULL, tail[1] ^ h ^ 0x8ebc6af09c88c6e3ULL);
 }
 
 }  // namespace
@@ -75,7 +49,7 @@ Key pack(const uint8_t* p, size_t n, size_t room) {
 class Counter::Shard {
  public:
   struct Cell {
-    Key key;
+    ShortKey key;  // of a long word: its place in the arena; its size, and `long_word` on top
     uint32_t tag = 0;  // of the hash; 0 for a free cell
     uint32_t group = 0;
     int64_t count = 0;
@@ -87,13 +61,13 @@ class Counter::Shard {
     if (!cells_.empty()) __builtin_prefetch(&cells_[(hash >> 32) & mask_], 1);
   }
 
-  void add(const Key& key, uint64_t hash, uint32_t group, int64_t count) {
+  void add(const ShortKey& key, uint64_t hash, uint32_t group, int64_t count) {
     if (3 * (used_ + 1) > 2 * cells_.size()) grow();
     const uint32_t tag = tag_of(hash);
     size_t i = (hash >> 32) & mask_;
     for (; cells_[i].tag != 0; i = (i + 1) & mask_) {
       Cell& cell = cells_[i];
-      if (cell.key.low == key.low && cell.key.high == key.high && cell.group == group) {
+      if (cell.key == key && cell.group == group) {
         cell.count += count;
         return;
       }
@@ -113,7 +87,10 @@ class Counter::Shard {
       cell.count += count;
       return;
     }
-    cells_[i] = {{arena_.size(), long_key(n)}, tag, group, count};
+    ShortKey key;
+    key.low = arena_.size();
+    key.high = long_key(n);
+    cells_[i] = {key, tag, group, count};
     arena_.insert(arena_.end(), word, word + n);
     ++used_;
   }
@@ -127,7 +104,7 @@ class Counter::Shard {
         add_long(bytes, word.size(), hash_long(bytes, word.size()) + cell.group * group_step,
                  cell.group, cell.count);
       else
-        add(cell.key, hash_short(cell.key) + cell.group * group_step, cell.group, cell.count);
+        add(cell.key, cell.key.hash() + cell.group * group_step, cell.group, cell.count);
     }
   }
 
@@ -138,9 +115,6 @@ class Counter::Shard {
     return {reinterpret_cast<const char*>(&cell.key), cell.key.high >> 56};
   }
 
-  static uint64_t hash_short(const Key& key) {
-    return fold(key.low ^ 0x9e3779b97f4a7c15ULL, key.high ^ 0xd1b54a32d192ed03ULL);
-  }
   static constexpr uint64_t group_step = 0x632be59bd9b4e019ULL;
 
   const std::vector<Cell>& cells() const { return cells_; }
@@ -156,7 +130,7 @@ class Counter::Shard {
       const std::string_view w = word(cell);
       hash = hash_long(reinterpret_cast<const uint8_t*>(w.data()), w.size());
     } else {
-      hash = hash_short(cell.key);
+      hash = cell.key.hash();
     }
     return hash + cell.group * group_step;
   }
@@ -198,7 +172,7 @@ void Counter::add(const uint8_t* data, std::span<const int64_t> offsets,
   in_parallel(std::min(shards_.size(), std::max<size_t>(starts.size() - 1, 1)), [&](size_t thread) {
     std::vector<Shard>& shards = shards_[thread];
     size_t ends[batch];
-    Key keys[batch];
+    ShortKey keys[batch];
     uint64_t hashes[batch];
     for (size_t part; (part = next++) + 1 < starts.size();) {
       for (size_t text = starts[part]; text < starts[part + 1]; ++text) {
@@ -212,9 +186,9 @@ void Counter::add(const uint8_t* data, std::span<const int64_t> offsets,
           for (size_t i = 0; i < n; ++i) {
             const uint8_t* const word = begin + from;
             const size_t size = ends[i] - from;
-            if (size <= inline_bytes) {
-              keys[i] = pack(word, size, end_of_data - word);
-              hashes[i] = Shard::hash_short(keys[i]) + salt;
+            if (size <= ShortKey::kMaxWord) {
+              keys[i] = ShortKey(word, size, end_of_data);
+              hashes[i] = keys[i].hash() + salt;
             } else {
               hashes[i] = hash_long(word, size) + salt;
             }
@@ -225,7 +199,7 @@ void Counter::add(const uint8_t* data, std::span<const int64_t> offsets,
           for (size_t i = 0; i < n; ++i) {
             const size_t size = ends[i] - from;
             Shard& shard = shards[hashes[i] % n_shards];
-            if (size <= inline_bytes)
+            if (size <= ShortKey::kMaxWord)
               shard.add(keys[i], hashes[i], group, 1);
             else
               shard.add_long(begin + from, size, hashes[i], group, 1);

@@ -30,10 +30,9 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <new>
-#include <thread>
 
+#include "parallel.hpp"
 #include "utf8.hpp"
 #include "word_cache.hpp"
 
@@ -421,29 +420,10 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
 
   const size_t threads = std::clamp<size_t>(static_cast<size_t>(std::max(options.threads, 1)), 1,
                                             std::max<size_t>(pieces.size(), 1));
-  std::mutex failure_mutex;
-  std::exception_ptr failure;
   auto work = [&](auto&& task) {
-    try {
-      auto worker = borrow();
-      for (size_t k; (k = next.fetch_add(1)) < pieces.size();) task(pieces[k], *worker);
-      give_back(std::move(worker));
-    } catch (...) {
-      std::lock_guard lock(failure_mutex);
-      if (!failure) failure = std::current_exception();
-      next = pieces.size();
-    }
-  };
-  auto on_all_threads = [&](auto&& body) {
-    std::vector<std::thread> others;
-    try {
-      for (size_t t = 1; t < threads; ++t) others.emplace_back(body);
-    } catch (const std::system_error&) {
-      // No more threads to be had: those that started, and this one, do the work.
-    }
-    body();
-    for (std::thread& thread : others) thread.join();
-    if (failure) std::rethrow_exception(failure);
+    auto worker = borrow();
+    for (size_t k; (k = next.fetch_add(1)) < pieces.size();) task(pieces[k], *worker);
+    give_back(std::move(worker));
   };
 
   if (threads == 1) {
@@ -454,9 +434,8 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
         offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
             static_cast<int64_t>(ids.size() - before);
     });
-    if (failure) std::rethrow_exception(failure);
   } else {
-    on_all_threads([&] { work([&](Piece& p, Worker& worker) { run(p, worker, p.ids); }); });
+    in_parallel(threads, [&](size_t) { work([&](Piece& p, Worker& worker) { run(p, worker, p.ids); }); });
   }
   if (invalid < total)
     throw std::invalid_argument("text " + std::to_string(invalid.load()) +
@@ -473,7 +452,7 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
     int32_t* const result = ids.room(size);
     ids.advance(size);
     next = 0;
-    on_all_threads([&] {
+    in_parallel(threads, [&](size_t) {
       for (size_t k; (k = next.fetch_add(1)) < pieces.size();) {
         Piece& piece = pieces[k];
         std::copy_n(piece.ids.data(), piece.ids.size(), result + piece.where);

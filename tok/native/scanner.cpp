@@ -132,6 +132,17 @@ struct Gpt2 {
   return at.p;
 }
 
+// The end of  ?X+[\r\n]*, X being the scheme's symbols, at the characters `c` and `next`; nullptr if
+// it is something else.
+[[gnu::always_inline]] inline const uint8_t* symbols(Cursor at, const Character& c,
+                                                     const Character& next) {
+  if (!c.is(kSymbol) && !(at.sees(' ') && next.is(kSymbol))) return nullptr;
+  at.p += c.size;
+  at.pass(kSymbol);
+  at.pass(kBreak);
+  return at.p;
+}
+
 // (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
 // |\s*[\r\n]+|\s+(?!\S)|\s+
 struct Cl100k {
@@ -154,12 +165,7 @@ struct Cl100k {
       at.pass(kLetter);
       return at.p;
     }
-    if (c.is(kSymbol) || (at.sees(' ') && next.is(kSymbol))) {
-      at.p += c.size;
-      at.pass(kSymbol);
-      at.pass(kBreak);
-      return at.p;
-    }
+    if (const uint8_t* end = symbols(at, c, next)) return end;
     return whitespace<true>(at);
   }
 };
@@ -381,12 +387,7 @@ struct DeepSeekLike {
       more_words(at);
       return at.p;
     }
-    if (c.is(kSymbol) || (at.sees(' ') && next.is(kSymbol))) {
-      at.p += c.size;
-      at.pass(kSymbol);
-      at.pass(kBreak);
-      return at.p;
-    }
+    if (const uint8_t* end = symbols(at, c, next)) return end;
     if (c.is(kSpace)) return whitespace<true>(at, kDigit | kBounded);
     return left_over(at);
   }
