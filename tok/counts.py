@@ -234,26 +234,36 @@ def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def weigh(counts: pa.Table, weights: Mapping[str, float] | None = None) -> pa.Table:
-    """Sum counts over groups: a table (`word`, `count`), sorted by word.
+    """Sum counts over groups: a table (`word`, `count`), sorted by word where there are several.
 
     weights multiply a group's counts (1 where a group is not named); a word's sum is rounded to
-    the nearest integer, and words that come to 0 are dropped. Quick on sorted counts.
+    the nearest integer, and words that come to 0 are dropped. Quick on sorted counts, and on counts
+    of one group, which are left in their order.
     """
+    groups = _one_array(pc.dictionary_encode(counts["group"]))
+    names = groups.dictionary.to_pylist()
     words = _one_array(counts["word"])
-    if not pc.all(pc.less_equal(words.slice(0, max(len(words) - 1, 0)), words.slice(1))).as_py():
-        counts = counts.sort_by("word")
-        words = _one_array(counts["word"])
+    several = len(names) > 1
+    if several and not _ascends(words):
+        order = pc.sort_indices(words)
+        counts, groups, words = counts.take(order), groups.take(order), words.take(order)
     values = counts["count"].to_numpy()
     if weights:
-        names = _one_array(pc.dictionary_encode(counts["group"]))
-        factors = np.array([weights.get(name, 1.0) for name in names.dictionary.to_pylist()])
-        values = values * factors[names.indices.to_numpy()]
-    if len(words):
+        factors = np.array([weights.get(name, 1.0) for name in names])
+        values = values * factors[groups.indices.to_numpy()]
+    if several:
         new = pc.not_equal(words.slice(0, len(words) - 1), words.slice(1))
         starts = np.concatenate([[0], np.flatnonzero(new.to_numpy(zero_copy_only=False)) + 1])
-        values = np.rint(np.add.reduceat(values, starts)).astype(np.int64)
-        words = words.take(pa.array(starts[values > 0]))
-    return pa.table([words, pa.array(values[values > 0], pa.int64())], ["word", "count"])
+        values = np.add.reduceat(values, starts)
+        words = words.take(pa.array(starts))
+    values = np.rint(values).astype(np.int64, copy=False)
+    if not (values > 0).all():
+        words, values = words.filter(pa.array(values > 0)), values[values > 0]
+    return pa.table([words, pa.array(values, pa.int64())], ["word", "count"])
+
+
+def _ascends(words: pa.Array) -> bool:
+    return pc.all(pc.less_equal(words.slice(0, max(len(words) - 1, 0)), words.slice(1))).as_py()
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

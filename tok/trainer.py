@@ -123,7 +123,7 @@ def learn_merges(
     not be made. The result does not depend on `threads` (default: all) nor on the order of rows.
     `progress(tokens)` is called every 256 merges.
     """
-    merges = _native.learn_merges(
+    learned = _native.learn_merges(
         _words(counts),
         list(start.tokens),
         start.merges,
@@ -134,7 +134,7 @@ def learn_merges(
         threads or available_threads(),
         progress,
     )
-    return _extended(start, merges)
+    return _extended(start, *learned)
 
 
 def learn_merges_parity(
@@ -172,7 +172,7 @@ def learn_merges_parity(
         (_words(counts[name]), _words(dev.get(name, empty)), float((units or {}).get(name, 1.0)))
         for name in names
     ]
-    merges = _native.learn_merges_parity(
+    learned = _native.learn_merges_parity(
         languages,
         window,
         alpha,
@@ -184,15 +184,11 @@ def learn_merges_parity(
         list(forbidden),
         progress,
     )
-    return _extended(start, merges)
+    return _extended(start, *learned)
 
 
-def _extended(start: Vocabulary, merges: np.ndarray) -> Vocabulary:
-    tokens = list(start.tokens)
-    for left, right, merged, _ in merges.tolist():
-        if merged == len(tokens):
-            tokens.append(tokens[left] + tokens[right])
-    return Vocabulary(tuple(tokens), np.concatenate([start.merges, merges]))
+def _extended(start: Vocabulary, merges: np.ndarray, tokens: list[bytes]) -> Vocabulary:
+    return Vocabulary((*start.tokens, *tokens), np.concatenate([start.merges, merges]))
 
 
 def _words(counts: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

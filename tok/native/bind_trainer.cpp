@@ -57,7 +57,8 @@ TrainOptions options_of(const std::vector<nb::bytes>& tokens, const MergeRows& m
   return options;
 }
 
-nb::object rows_of(const std::vector<Merge>& merges) {
+nb::object as_python(const Learned& learned) {
+  const std::vector<Merge>& merges = learned.merges;
   auto* rows = new int64_t[merges.size() * 4];
   for (size_t i = 0; i < merges.size(); ++i) {
     rows[4 * i] = merges[i].left;
@@ -66,7 +67,10 @@ nb::object rows_of(const std::vector<Merge>& merges) {
     rows[4 * i + 3] = merges[i].count;
   }
   nb::capsule owner(rows, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, int64_t, nb::ndim<2>>(rows, {merges.size(), 4}, owner));
+  nb::list tokens;
+  for (const std::string& token : learned.tokens) tokens.append(nb::bytes(token.data(), token.size()));
+  return nb::make_tuple(
+      nb::ndarray<nb::numpy, int64_t, nb::ndim<2>>(rows, {merges.size(), 4}, owner), tokens);
 }
 
 nb::object learn_merges(const Table& words, const std::vector<nb::bytes>& tokens,
@@ -76,12 +80,12 @@ nb::object learn_merges(const Table& words, const std::vector<nb::bytes>& tokens
   const TrainOptions options = options_of(tokens, merges, max_tokens, min_count, max_token_bytes,
                                           forbidden, threads, std::move(progress));
   const Words checked_words = checked(words);
-  std::vector<Merge> learned;
+  Learned learned;
   {
     nb::gil_scoped_release release;
     learned = train(checked_words, options);
   }
-  return rows_of(learned);
+  return as_python(learned);
 }
 
 nb::object learn_merges_parity(const std::vector<std::tuple<Table, Table, double>>& languages,
@@ -94,12 +98,12 @@ nb::object learn_merges_parity(const std::vector<std::tuple<Table, Table, double
   std::vector<Language> checked_languages;
   for (const auto& [train_words, dev_words, units] : languages)
     checked_languages.push_back({checked(train_words), checked(dev_words), units});
-  std::vector<Merge> learned;
+  Learned learned;
   {
     nb::gil_scoped_release release;
     learned = train_parity(checked_languages, options, {window, alpha});
   }
-  return rows_of(learned);
+  return as_python(learned);
 }
 
 }  // namespace

@@ -40,6 +40,16 @@ constexpr uint32_t block_bits = 10;
 constexpr size_t chunk_places = size_t{1} << 18;
 constexpr size_t batch = 128;  // pairs visited together, so that memory can be fetched ahead
 
+// Counts by size: exactly up to 63, then 32 levels for each doubling.
+size_t level_of(uint32_t count) {
+  const int beyond = std::max(0, static_cast<int>(std::bit_width(count)) - 6);
+  return 32 * beyond + (count >> beyond);
+}
+int64_t least_of(size_t level) {
+  const size_t beyond = level < 64 ? 0 : level / 32 - 1;
+  return static_cast<int64_t>(level - 32 * beyond) << beyond;
+}
+
 }  // namespace
 
 Corpus::Corpus(const Words& words, const std::array<Symbol, 256>& symbol_of_byte,
@@ -119,7 +129,7 @@ void Corpus::compact() {
   width_.assign(token_bytes_.size(), 1);
 }
 
-void Corpus::index(int64_t threshold) {
+void Corpus::index(int64_t threshold, size_t wanted, int64_t most) {
   threshold_ = std::max<int64_t>(threshold, 1);
   entries_.clear();
   heap_.clear();
@@ -141,7 +151,7 @@ void Corpus::index(int64_t threshold) {
   if (token_bytes_.size() <= 256)
     index_bytes(parts);
   else
-    index_pairs(parts);
+    index_pairs(parts, wanted, most);
   std::make_heap(heap_.begin(), heap_.end());
 }
 
@@ -202,77 +212,122 @@ void Corpus::index_bytes(const std::vector<size_t>& parts) {
   });
 }
 
-// Later there are millions of pairs, most of them rare: a sketch of hashed sums goes first, and only
-// pairs whose sum reaches the threshold are counted exactly.
-void Corpus::index_pairs(const std::vector<size_t>& parts) {
-  const size_t size = std::bit_ceil(std::clamp<size_t>(symbols_ / 4, 1 << 12, 1 << 22));
-  const uint64_t mask = size - 1;
-  const auto cap = static_cast<uint32_t>(std::min<int64_t>(threshold_, 0x7fffffff));
-  std::vector<uint8_t> frequent(size, 1);
-  if (threshold_ > 1) {
+// Later there are millions of pairs, most of them rare. First a sketch, sums by hash, says about how
+// many pairs there are of which count, and so how high the threshold may be; then only pairs whose sum
+// reaches it are counted exactly. A thread numbers the pairs it meets and notes each place's number,
+// so that listing the places afterwards asks no table.
+void Corpus::index_pairs(const std::vector<size_t>& parts, size_t wanted, int64_t most) {
+  const size_t size = std::bit_ceil(std::clamp<size_t>(symbols_ / 2, 1 << 12, 1 << 23));
+  const int shift = 64 - std::countr_zero(size);
+  auto cell = [shift](uint64_t key) { return mix(key) >> shift; };
+  std::vector<uint8_t> frequent;
+  if (threshold_ > 1 || wanted < static_cast<size_t>(symbols_)) {
     std::vector<std::vector<uint32_t>> sketches(threads_);
     in_parallel(threads_, [&](size_t part) {
       std::vector<uint32_t>& sketch = sketches[part];
       sketch.assign(size, 0);
       each_pair(parts[part], parts[part + 1], [&](const Found* found, size_t n) {
-        for (size_t i = 0; i < n; ++i) __builtin_prefetch(&sketch[mix(found[i].key) & mask], 1);
+        for (size_t i = 0; i < n; ++i) __builtin_prefetch(&sketch[cell(found[i].key)], 1);
         for (size_t i = 0; i < n; ++i) {
-          uint32_t& sum = sketch[mix(found[i].key) & mask];
-          sum = static_cast<uint32_t>(std::min<int64_t>(sum + found[i].count, cap));
+          uint32_t& sum = sketch[cell(found[i].key)];
+          sum = static_cast<uint32_t>(std::min<int64_t>(sum + found[i].count, 0xffffffff));
         }
       });
     });
+    std::vector<size_t> levels(level_of(0xffffffff) + 1, 0);
     for (size_t i = 0; i < size; ++i) {
       uint64_t sum = 0;
       for (const auto& sketch : sketches) sum += sketch[i];
-      frequent[i] = sum >= cap;
+      sketches[0][i] = static_cast<uint32_t>(std::min<uint64_t>(sum, 0xffffffff));
+      ++levels[level_of(sketches[0][i])];
     }
+    size_t level = levels.size() - 1;
+    for (size_t n = 0; level > 1 && (n += levels[level]) < wanted;) --level;
+    threshold_ = std::max<int64_t>(threshold_, std::min(most, least_of(level)));
+    frequent.resize(size);
+    for (size_t i = 0; i < size; ++i) frequent[i] = sketches[0][i] >= threshold_;
   }
-  std::vector<PairTable<Share>> shares(threads_);
-  auto each_frequent = [&](size_t part, auto&& visit) {
-    each_pair(parts[part], parts[part + 1], [&](const Found* found, size_t n) {
+
+  struct Numbered {
+    std::vector<uint64_t> keys;
+    std::vector<Tally> tallies;
+    std::vector<uint32_t*> to;
+    std::unique_ptr<uint32_t[]> numbers;  // by place
+  };
+  constexpr uint32_t none = 0xffffffff;
+  std::vector<Numbered> numbered(threads_);
+  in_parallel(threads_, [&](size_t part) {
+    Numbered& own = numbered[part];
+    const size_t begin = parts[part], end = parts[part + 1];
+    own.numbers = std::make_unique_for_overwrite<uint32_t[]>(end - begin);
+    PairTable<uint32_t> number_of;
+    each_pair(begin, end, [&](const Found* found, size_t n) {
       const Found* kept[batch];
       size_t m = 0;
+      if (!frequent.empty())
+        for (size_t i = 0; i < n; ++i) __builtin_prefetch(&frequent[cell(found[i].key)]);
       for (size_t i = 0; i < n; ++i) {
-        if (!frequent[mix(found[i].key) & mask]) continue;
-        shares[part].prefetch(found[i].key);
+        own.numbers[found[i].place - begin] = none;
+        if (!frequent.empty() && !frequent[cell(found[i].key)]) continue;
+        number_of.prefetch(found[i].key);
         kept[m++] = &found[i];
       }
-      for (size_t i = 0; i < m; ++i) visit(*kept[i]);
-    });
-  };
-  in_parallel(threads_, [&](size_t part) {
-    each_frequent(part, [&](const Found& found) {
-      Share& share = shares[part].at(found.key);
-      share.count += found.count;
-      share.n += 1;
-    });
-  });
-  // Sum the shares up, then give each thread its stretch of every list.
-  PairTable<Tally> sums;
-  for (auto& share : shares)
-    share.each([&](uint64_t key, const Share& s) {
-      Tally& sum = sums.at(key);
-      sum.count += s.count;
-      sum.n += s.n;
-    });
-  sums.each([&](uint64_t key, const Tally& sum) {
-    const Pair pair = Pair::of(key);
-    if (sum.count >= threshold_ && token_bytes_[pair.left] + token_bytes_[pair.right] <= max_token_bytes_)
-      enter(key, sum.count, sum.n);
-  });
-  entries_.each([&](uint64_t key, Entry& entry) {
-    uint32_t* to = entry.places;
-    for (auto& table : shares)
-      if (Share* share = table.find(key)) {
-        share->to = to;
-        to += share->n;
+      for (size_t i = 0; i < m; ++i) {
+        uint32_t& number = number_of.at(kept[i]->key);  // 1 + the number; 0 when new
+        if (number == 0) {
+          own.keys.push_back(kept[i]->key);
+          own.tallies.emplace_back();
+          number = static_cast<uint32_t>(own.keys.size());
+        }
+        Tally& tally = own.tallies[number - 1];
+        tally.count += kept[i]->count;
+        tally.n += 1;
+        own.numbers[kept[i]->place - begin] = number - 1;
       }
-  });
-  in_parallel(threads_, [&](size_t part) {
-    each_frequent(part, [&](const Found& found) {
-      if (uint32_t*& to = shares[part].find(found.key)->to) *to++ = found.place;
     });
+  });
+
+  size_t n_keys = 0;
+  for (const Numbered& own : numbered) n_keys += own.keys.size();
+  entries_.reserve(n_keys);
+  for (const Numbered& own : numbered)
+    for (size_t i = 0; i < own.keys.size(); ++i) {
+      Entry& entry = entries_.at(own.keys[i]);
+      entry.count += own.tallies[i].count;
+      entry.n_places += own.tallies[i].n;
+    }
+  // Each thread has its stretch of every list; `places` goes along them, then back to the start.
+  for (Numbered& own : numbered) {
+    own.to.resize(own.keys.size());
+    for (size_t i = 0; i < own.keys.size(); ++i) {
+      const Pair pair = Pair::of(own.keys[i]);
+      Entry& entry = *entries_.find(own.keys[i]);
+      if (entry.count < threshold_ ||
+          token_bytes_[pair.left] + token_bytes_[pair.right] > max_token_bytes_) {
+        entry.count = 0;
+        continue;
+      }
+      if (entry.places == nullptr) {
+        entry.places = allocate(entry.n_places);
+        heap_.push_back({entry.count, own.keys[i]});
+      }
+      own.to[i] = entry.places;
+      entry.places += own.tallies[i].n;
+    }
+  }
+  for (const Candidate& candidate : heap_) {
+    Entry& entry = *entries_.find(candidate.key);
+    entry.places -= entry.n_places;
+  }
+  in_parallel(threads_, [&](size_t part) {
+    Numbered& own = numbered[part];
+    for (size_t at = parts[part]; at < parts[part + 1]; ++at) {
+      // The numbers of separators, and of symbols before them, were never written.
+      if (slots_[at] == separator || slots_[at + 1] == separator) continue;
+      const uint32_t number = own.numbers[at - parts[part]];
+      if (number == none) continue;
+      if (uint32_t*& to = own.to[number]) *to++ = static_cast<uint32_t>(at);
+    }
   });
 }
 

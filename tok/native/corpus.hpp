@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
@@ -29,8 +30,11 @@ class Corpus {
          const std::vector<uint32_t>& token_bytes, int64_t max_token_bytes, size_t threads);
 
   // Count all pairs anew and list where those stand that occur at least `threshold` times; the
-  // others are forgotten until the next call. O(symbols).
-  void index(int64_t threshold);
+  // others are forgotten until the next call. While more than about `wanted` pairs do, the threshold
+  // is raised, up to `most` (but not while all symbols are bytes). O(symbols).
+  static constexpr size_t all = ~size_t{0};
+  static constexpr int64_t any = std::numeric_limits<int64_t>::max();
+  void index(int64_t threshold, size_t wanted = all, int64_t most = any);
   int64_t threshold() const { return threshold_; }
 
   struct Best {
@@ -96,7 +100,7 @@ class Corpus {
 
   void compact();
   void index_bytes(const std::vector<size_t>& parts);
-  void index_pairs(const std::vector<size_t>& parts);
+  void index_pairs(const std::vector<size_t>& parts, size_t wanted, int64_t most);
   template <typename Visit>
   void each_pair(size_t begin, size_t end, Visit&& visit) const;
   Entry& enter(uint64_t key, int64_t count, uint32_t n);

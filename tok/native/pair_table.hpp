@@ -70,6 +70,11 @@ class PairTable {
       if (cell.key != free_key) visit(cell.key, cell.value);
   }
 
+  // Make room for n keys in all, so that none is moved while they are entered.
+  void reserve(size_t n) {
+    if (3 * (n + 1) > 2 * cells_.size()) rebuild(n, [](const Value&) { return true; });
+  }
+
   bool full() const { return 3 * (used_ + 1) > 2 * cells_.size(); }
   size_t size() const { return used_; }
   size_t memory() const { return cells_.capacity() * sizeof(Cell); }

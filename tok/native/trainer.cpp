@@ -21,7 +21,8 @@ namespace {
 // Tokens by their bytes. Two merges can spell the same token; then both make one symbol.
 class Vocabulary {
  public:
-  explicit Vocabulary(const TrainOptions& options) : tokens_(options.tokens) {
+  explicit Vocabulary(const TrainOptions& options)
+      : tokens_(options.tokens), n_given_(static_cast<ptrdiff_t>(tokens_.size())) {
     if (tokens_.size() < 256) throw std::invalid_argument("expected at least the 256 bytes as tokens");
     for (size_t i = 0; i < tokens_.size(); ++i) {
       token_bytes_.push_back(static_cast<uint32_t>(tokens_[i].size()));
@@ -49,12 +50,16 @@ class Vocabulary {
     return {known->second, fresh};
   }
 
+  // The tokens that were added.
+  std::vector<std::string> learned() const { return {tokens_.begin() + n_given_, tokens_.end()}; }
+
   int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
   const std::vector<uint32_t>& token_bytes() const { return token_bytes_; }
   const std::array<Symbol, 256>& symbol_of_byte() const { return symbol_of_byte_; }
 
  private:
   std::vector<std::string> tokens_;
+  ptrdiff_t n_given_;
   std::vector<uint32_t> token_bytes_;
   std::unordered_map<std::string, Symbol> symbol_of_;
   std::array<Symbol, 256> symbol_of_byte_;
@@ -75,25 +80,32 @@ void replay(Corpus& corpus, const TrainOptions& options) {
 
 }  // namespace
 
-std::vector<Merge> train(const Words& words, const TrainOptions& options) {
+Learned train(const Words& words, const TrainOptions& options) {
   Vocabulary vocabulary(options);
   Corpus corpus(words, vocabulary.symbol_of_byte(), vocabulary.token_bytes(),
                 options.max_token_bytes, options.threads);
   replay(corpus, options);
 
-  // Counts at the end of a training are about a tenth of tokens a token; a bit too high a guess
-  // costs one more index, too low a one costs lists that nobody reads.
+  // An index of n pairs is good for about n merges: as many new pairs pass its threshold as old ones
+  // fall below it. So one for all merges would do, but the words shrink quickly at first, and early
+  // merges make many pairs that are rare in the end: some indexes on the way, each of them over fewer
+  // symbols than the one before, cost less than they save.
   const int64_t least = std::max<int64_t>(options.min_count, 1);
-  corpus.index(std::max(least, corpus.tokens() / (8 * std::max<int64_t>(options.max_tokens, 1))));
-  // The first merges make most of the gaps: closing them early keeps the rest close together.
-  constexpr size_t early = 1000;
+  auto wanted = [&] {
+    const int64_t left = options.max_tokens - vocabulary.size();
+    return static_cast<size_t>(std::min(left + left / 4, 16 * vocabulary.size()));
+  };
+  // While symbols are bytes, pairs say little of what is to come. Some 2,000 merges later, the next
+  // pair occurs about once in 16,000 tokens.
+  const bool bytes = vocabulary.size() == 256;
+  corpus.index(bytes ? std::max(least, corpus.tokens() / 16000) : least, wanted());
 
   std::vector<Merge> merges;
   while (vocabulary.size() < options.max_tokens) {
     const Corpus::Best best = corpus.best();
     if (best.count < least) {
       if (corpus.threshold() <= least) break;
-      corpus.index(std::max(least, corpus.threshold() / 8));
+      corpus.index(least, wanted(), std::max(least, corpus.threshold() * 3 / 4));
       continue;
     }
     std::string token = vocabulary.joined(best.pair);
@@ -106,14 +118,14 @@ std::vector<Merge> train(const Words& words, const TrainOptions& options) {
     merges.push_back({best.pair.left, best.pair.right, merged, best.count});
     // Pairs of a symbol that there was before may have become more frequent, which the index does
     // not follow.
-    if (!fresh || merges.size() == early) corpus.index(corpus.threshold());
+    if (!fresh) corpus.index(corpus.threshold());
     if (merges.size() % 256 == 0 && options.progress) options.progress(vocabulary.size());
   }
-  return merges;
+  return {std::move(merges), vocabulary.learned()};
 }
 
-std::vector<Merge> train_parity(const std::vector<Language>& languages, const TrainOptions& options,
-                                const ParityOptions& parity) {
+Learned train_parity(const std::vector<Language>& languages, const TrainOptions& options,
+                     const ParityOptions& parity) {
   Vocabulary vocabulary(options);
   const size_t n = languages.size();
   auto corpora = [&](auto&& words) {
@@ -181,7 +193,7 @@ std::vector<Merge> train_parity(const std::vector<Language>& languages, const Tr
     }
     if (merges.size() % 256 == 0 && options.progress) options.progress(vocabulary.size());
   }
-  return merges;
+  return {std::move(merges), vocabulary.learned()};
 }
 
 }  // namespace gristmill

@@ -31,9 +31,13 @@ struct TrainOptions {
   std::function<void(int64_t)> progress;  // called now and then with the number of tokens; may throw
 };
 
-// The merges made beyond options.merges: the pair of the highest count first; ties go to the
-// smaller (left, right), which is the order of `tokenizers`' BpeTrainer.
-std::vector<Merge> train(const Words& words, const TrainOptions& options);
+struct Learned {
+  std::vector<Merge> merges;        // made beyond options.merges
+  std::vector<std::string> tokens;  // beyond options.tokens, by symbol
+};
+
+// The pair of the highest count first; ties go to the smaller (left, right), which is the order of `tokenizers`' BpeTrainer.
+Learned train(const Words& words, const TrainOptions& options);
 
 struct Language {
   Words train;
@@ -49,7 +53,7 @@ struct ParityOptions {
 // Parity-aware BPE (Foroutan et al. 2025, arXiv 2508.04796, algorithm 1 and its window variant): each
 // merge is the most frequent pair of the language whose development text has the fewest units a
 // token, and is made in all languages.
-std::vector<Merge> train_parity(const std::vector<Language>& languages, const TrainOptions& options,
-                                const ParityOptions& parity);
+Learned train_parity(const std::vector<Language>& languages, const TrainOptions& options,
+                     const ParityOptions& parity);
 
 }  // namespace gristmill
