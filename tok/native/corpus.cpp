@@ -132,7 +132,7 @@ void Corpus::compact() {
 void Corpus::index(int64_t threshold, size_t wanted, int64_t most) {
   threshold_ = std::max<int64_t>(threshold, 1);
   entries_.clear();
-  heap_.clear();
+  queue_.clear();
   chunks_.clear();
   chunk_left_ = 0;
   compact();
@@ -152,7 +152,6 @@ void Corpus::index(int64_t threshold, size_t wanted, int64_t most) {
     index_bytes(parts);
   else
     index_pairs(parts, wanted, most);
-  std::make_heap(heap_.begin(), heap_.end());
 }
 
 // Visit the adjacent pairs of compacted words in [begin, end), a batch at a time.
@@ -297,6 +296,7 @@ void Corpus::index_pairs(const std::vector<size_t>& parts, size_t wanted, int64_
       entry.n_places += own.tallies[i].n;
     }
   // Each thread has its stretch of every list; `places` goes along them, then back to the start.
+  std::vector<Entry*> listed;
   for (Numbered& own : numbered) {
     own.to.resize(own.keys.size());
     for (size_t i = 0; i < own.keys.size(); ++i) {
@@ -309,16 +309,14 @@ void Corpus::index_pairs(const std::vector<size_t>& parts, size_t wanted, int64_
       }
       if (entry.places == nullptr) {
         entry.places = allocate(entry.n_places);
-        heap_.push_back({entry.count, own.keys[i]});
+        queue_.push(entry.count, own.keys[i]);
+        listed.push_back(&entry);
       }
       own.to[i] = entry.places;
       entry.places += own.tallies[i].n;
     }
   }
-  for (const Candidate& candidate : heap_) {
-    Entry& entry = *entries_.find(candidate.key);
-    entry.places -= entry.n_places;
-  }
+  for (Entry* entry : listed) entry->places -= entry->n_places;
   in_parallel(threads_, [&](size_t part) {
     Numbered& own = numbered[part];
     for (size_t at = parts[part]; at < parts[part + 1]; ++at) {
@@ -336,7 +334,7 @@ Corpus::Entry& Corpus::enter(uint64_t key, int64_t count, uint32_t n) {
   if (entries_.full()) entries_.keep([](const Entry& entry) { return entry.count > 0; });
   Entry& entry = entries_.at(key);
   entry = {count, allocate(n), n};
-  heap_.push_back({count, key});
+  queue_.push(count, key);
   return entry;
 }
 
@@ -355,19 +353,28 @@ uint32_t* Corpus::allocate(uint32_t n) {
 }
 
 Corpus::Best Corpus::best() {
-  while (!heap_.empty()) {
-    const Candidate top = heap_.front();
-    const Entry* entry = entries_.find(top.key);
+  for (;;) {
+    const auto [stated, key] = queue_.top();
+    if (stated == 0) return {{0, 0}, 0};
+    fetch_ahead();
+    const Entry* entry = entries_.find(key);
     const int64_t count = entry == nullptr ? 0 : entry->count;
-    if (count == top.count) return {Pair::of(top.key), count};
-    std::pop_heap(heap_.begin(), heap_.end());
-    heap_.pop_back();
-    if (count >= threshold_) {
-      heap_.push_back({count, top.key});
-      std::push_heap(heap_.begin(), heap_.end());
-    }
+    if (count == stated) return {Pair::of(key), count};
+    queue_.pop();
+    if (count >= threshold_) queue_.push(count, key);
   }
-  return {{0, 0}, 0};
+}
+
+// A merge of a rare pair waits for memory more than for anything else: for its entry, for the list of
+// its places, for the places. So each is asked for some merges ahead.
+void Corpus::fetch_ahead() const {
+  if (const uint64_t* key = queue_.ahead(12)) entries_.prefetch(*key);
+  if (const uint64_t* key = queue_.ahead(8))
+    if (const Entry* entry = entries_.find(*key)) __builtin_prefetch(entry->places);
+  if (const uint64_t* key = queue_.ahead(4))
+    if (const Entry* entry = entries_.find(*key))
+      for (uint32_t k = 0; k < std::min(entry->n_places, 16u); ++k)
+        __builtin_prefetch(&slots_[entry->places[k]], 1);
 }
 
 void Corpus::forget(Pair pair) {
@@ -446,7 +453,6 @@ void Corpus::enter_born(Side& side, Symbol merged, bool left) {
     if (tally.count < threshold_ || token_bytes_[s] + token_bytes_[merged] > max_token_bytes_) continue;
     const Pair born = left ? Pair{s, merged} : Pair{merged, s};
     side.to[s] = enter(born.key(), tally.count, tally.n).places;
-    std::push_heap(heap_.begin(), heap_.end());
     any = true;
   }
   if (any) {

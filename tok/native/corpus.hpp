@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "pair_queue.hpp"
 #include "pair_table.hpp"
 
 namespace gristmill {
@@ -60,14 +61,6 @@ class Corpus {
     uint32_t* places = nullptr;  // its left symbol's slots, ascending; some may be out of date
     uint32_t n_places = 0;
   };
-  struct Candidate {
-    int64_t count;
-    uint64_t key;
-    // The standard heap has the largest on top: the highest count, then the smallest pair.
-    bool operator<(const Candidate& o) const {
-      return count != o.count ? count < o.count : key > o.key;
-    }
-  };
   struct Run {  // words of one count lie together
     uint32_t begin;
     int64_t count;
@@ -106,6 +99,7 @@ class Corpus {
   Entry& enter(uint64_t key, int64_t count, uint32_t n);
   void enter_born(Side& side, Symbol merged, bool left);
   uint32_t* allocate(uint32_t n);
+  void fetch_ahead() const;
 
   const std::vector<uint32_t>& token_bytes_;
   const int64_t max_token_bytes_;
@@ -120,7 +114,7 @@ class Corpus {
 
   int64_t threshold_ = 1;
   PairTable<Entry> entries_;
-  std::vector<Candidate> heap_;
+  PairQueue queue_;
   std::vector<std::unique_ptr<uint32_t[]>> chunks_;
   uint32_t* chunk_ = nullptr;
   size_t chunk_left_ = 0;

@@ -32,7 +32,8 @@ class PairTable {
     Value value;
   };
 
-  Value* find(uint64_t key) {
+  Value* find(uint64_t key) { return const_cast<Value*>(std::as_const(*this).find(key)); }
+  const Value* find(uint64_t key) const {
     if (cells_.empty()) return nullptr;
     for (size_t i = mix(key) & mask_;; i = (i + 1) & mask_) {
       if (cells_[i].key == key) return &cells_[i].value;

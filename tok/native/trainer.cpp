@@ -11,9 +11,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <stdexcept>
-#include <unordered_map>
 
 namespace gristmill {
 namespace {
@@ -26,7 +26,7 @@ class Vocabulary {
     if (tokens_.size() < 256) throw std::invalid_argument("expected at least the 256 bytes as tokens");
     for (size_t i = 0; i < tokens_.size(); ++i) {
       token_bytes_.push_back(static_cast<uint32_t>(tokens_[i].size()));
-      symbol_of_.emplace(tokens_[i], static_cast<Symbol>(i));
+      if (Symbol& cell = cell_of(tokens_[i]); cell == 0) cell = static_cast<Symbol>(i + 1);
     }
     for (Symbol i = 0; i < 256; ++i) {
       if (tokens_[i].size() != 1) throw std::invalid_argument("the first 256 tokens must be bytes");
@@ -42,12 +42,14 @@ class Vocabulary {
 
   // The symbol of a token, and whether it is new.
   std::pair<Symbol, bool> add(std::string token) {
-    const auto [known, fresh] = symbol_of_.try_emplace(token, static_cast<Symbol>(tokens_.size()));
+    Symbol& cell = cell_of(token);
+    const bool fresh = cell == 0;
     if (fresh) {
       token_bytes_.push_back(static_cast<uint32_t>(token.size()));
       tokens_.push_back(std::move(token));
+      cell = static_cast<Symbol>(tokens_.size());
     }
-    return {known->second, fresh};
+    return {cell - 1, fresh};
   }
 
   // The tokens that were added.
@@ -58,10 +60,19 @@ class Vocabulary {
   const std::array<Symbol, 256>& symbol_of_byte() const { return symbol_of_byte_; }
 
  private:
+  // Where the token's symbol stands, plus one; 0 if it has none yet. Tokens of one hash follow each
+  // other.
+  Symbol& cell_of(const std::string& token) {
+    for (uint64_t hash = std::hash<std::string>()(token) >> 8;; ++hash) {
+      Symbol& cell = cells_.at(hash);
+      if (cell == 0 || tokens_[cell - 1] == token) return cell;
+    }
+  }
+
   std::vector<std::string> tokens_;
   ptrdiff_t n_given_;
   std::vector<uint32_t> token_bytes_;
-  std::unordered_map<std::string, Symbol> symbol_of_;
+  PairTable<Symbol> cells_;  // by hash
   std::array<Symbol, 256> symbol_of_byte_;
 };
 
