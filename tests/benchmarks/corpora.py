@@ -124,6 +124,21 @@ class Corpus:
             [None, pa.py_buffer(offsets), pa.py_buffer(self.bytes())],
         )
 
+    def stream(self, size: int) -> Iterator[Any]:
+        """The documents as Arrow arrays, about `size` bytes at a time, read into one buffer."""
+        import pyarrow as pa
+
+        buffer = bytearray()
+        with self.path.open("rb") as file:
+            file.seek(self.offsets[0])
+            for piece in self.pieces(size):
+                if len(buffer) < piece.size:
+                    buffer = bytearray(piece.size)
+                file.readinto(memoryview(buffer)[: piece.size])
+                offsets = array("q", (offset - piece.offsets[0] for offset in piece.offsets))
+                buffers = [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
+                yield pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers)
+
     def pieces(self, size: int) -> Iterator["Corpus"]:
         """The same documents, cut between documents into parts of about `size` bytes."""
         start = 0

@@ -31,6 +31,7 @@ class Measure:
     seconds: list[list[float]] = field(default_factory=list)
     cpu: list[list[float]] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
+    owns: list[int] = field(default_factory=list)
     last: dict = field(default_factory=dict)
     error: str | None = None
     at_least: float | None = None  # seconds after which it was stopped
@@ -48,6 +49,11 @@ class Measure:
     @property
     def peak(self) -> int:
         return max(self.peaks, default=0)
+
+    @property
+    def own(self) -> int:
+        """The peak without what the process held before, see `tok_peers.py`; trainings only."""
+        return max(self.owns, default=0)
 
 
 @dataclass
@@ -111,6 +117,7 @@ class Bench:
             measure.seconds.append(answer["seconds"])
             measure.cpu.append(answer["cpu"])
             measure.peaks.append(answer["peak"])
+            measure.owns.append(answer.get("own", 0))
             measure.last = answer
 
         for _ in range(self.options.runs):

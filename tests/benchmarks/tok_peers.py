@@ -3,12 +3,15 @@
     python tok_peers.py '{"task": "train", "library": "gigabpe", "corpus": "code.txt", …}'
 
 reads one job (JSON), does it, and prints one line of JSON: seconds and CPU seconds of each pass,
-peak memory, and how many merges or tokens came out. How each library is called stands in
+peak memory, and how many merges or tokens came out. Before the clock starts, the job is done once
+on a line of text that no corpus holds: for late imports, thread pools, tables. How each library is called stands in
 `tok_trainers.py` and `tok_encoders.py`. The clock runs from text in memory, in the form that the
 library takes best, to its own native result; what is only done to compare results comes after the
 clock and after the memory is read. Peak memory is `VmHWM`, which is `ru_maxrss` without what Linux
 hands down from the process that started this one, and without what only the preparing took: it
 counts from when the clock starts, with all that is in memory then (interpreter, library, text).
+What a training took itself, `own`, is that peak without what was there when the clock started, but
+with the text, if the library needs it in memory.
 """
 
 import gc
@@ -26,21 +29,29 @@ from typing import Any
 
 from corpora import Corpus
 from tok_encoders import ENCODERS
-from tok_trainers import TRAINERS, count_ours
+from tok_trainers import TRAINERS
 
 
-def forget_peak() -> None:
-    """Let the peak of memory begin at what is in memory now (Linux; elsewhere nothing happens)."""
+def forget_peak() -> int:
+    """Let the peak of memory begin at what is in memory now, and return that.
+
+    On Linux; elsewhere the peak is the process's, and 0 is returned.
+    """
     gc.collect()
-    with suppress(OSError):
+    with suppress(OSError, IndexError):
         Path("/proc/self/clear_refs").write_text("5")
+        return memory("VmRSS")
+    return 0
+
+
+def memory(field: str) -> int:
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
 
 
 def peak_memory() -> int:
     """Most bytes that this process has had in memory since `forget_peak`."""
     try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+        return memory("VmHWM")
     except (OSError, IndexError):
         import resource
 
@@ -59,13 +70,15 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
 def train(job: dict) -> dict:
     """One training; writes the merges' bytes to `out`, in hexadecimal, one a line."""
     corpus = Corpus.read(job["corpus"], job.get("limit"))
+    start_up = Corpus.read(job["start_up"], None)
+    TRAINERS[job["library"]](start_up, job | {"merges": 4, "repeats": 1})[0]()
     run, spell, text_held = TRAINERS[job["library"]](corpus, job)
-    forget_peak()
+    before = forget_peak()
     result, seconds, cpu = timed(run)
     peak = peak_memory()
     tokens = spell(result)
     Path(job["out"]).write_text("\n".join(token.hex() for token in tokens))
-    answer = {"seconds": [seconds], "cpu": [cpu], "peak": peak, "held": text_held}
+    answer = {"seconds": [seconds], "cpu": [cpu], "peak": peak, "own": peak - before + text_held}
     return answer | {"n": len(tokens), "bytes": corpus.size}
 
 
@@ -73,7 +86,7 @@ def encode(job: dict) -> dict:
     """Passes over a corpus in a fresh process; writes the documents' checksums to `out`."""
     corpus = Corpus.read(job["corpus"], job.get("limit"))
     prepare, run, rows, size = ENCODERS[job["library"]](job)
-    start_up = Corpus.read(job["start_up"], None)  # thread pools, late imports; none of the text
+    start_up = Corpus.read(job["start_up"], None)
     list(rows(run(prepare(start_up))))
     inputs = [prepare(piece) for piece in (corpus.pieces(size) if size else [corpus])]
     seconds, cpu, checksums, tokens = [], [], array("I"), 0
@@ -91,16 +104,16 @@ def encode(job: dict) -> dict:
                     checksums.append(zlib.crc32(row))
                     tokens += len(row) // 4
     Path(job["out"]).write_bytes(checksums.tobytes())
-    answer = {"seconds": seconds, "cpu": cpu, "peak": peak, "held": 0}
+    answer = {"seconds": seconds, "cpu": cpu, "peak": peak}
     return answer | {"n": tokens, "bytes": corpus.size}
 
 
 def tokenizer(job: dict) -> dict:
     """Train a tokenizer of ours on parts of several corpora; writes it into the folder `out`."""
-    from tok import export_tokenizer, merge_counts, train_tokenizer, weigh
+    from tok import count_words, export_tokenizer, merge_counts, train_tokenizer, weigh
 
     corpora = [Corpus.read(path, job["limit"]) for path in job["corpora"]]
-    counts = merge_counts(count_ours(corpus.arrow(), job) for corpus in corpora)
+    counts = merge_counts(count_words(c.arrow(), scheme=job["scheme"]) for c in corpora)
     trained = train_tokenizer(weigh(counts), job["vocab_size"], job["scheme"])
     export_tokenizer(trained, Path(job["out"]))
     return {}

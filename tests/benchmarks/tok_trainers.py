@@ -4,9 +4,9 @@ A function takes a corpus and a job and returns the call to be timed, what spell
 merges, and how many bytes of text the process holds meanwhile. Each library runs at its fastest
 setting that gives the merges asked for:
 
-* ours: `count_words` on one Arrow array over the corpus, `weigh`, `learn_merges`; where a job says
-  `repeats`, the corpus is read so many times from its file, a piece at a time, and nothing of it
-  kept but the counts.
+* ours: a `WordCounter` that is given the corpus from its file, 16 MB at a time, reading included,
+  so that nothing of it is kept but the counts; `weigh`, `learn_merges`. Where a job says `repeats`,
+  the corpus is read so many times.
 * tokenizers: `train_from_iterator` over lists of 1,000 documents, all 256 bytes in the alphabet.
 * gigabpe: reads files only, and splits them at line breaks first, as `tokenizers` does with files;
   its alphabet is the bytes it saw, so the vocabulary asked for is those plus the merges.
@@ -19,7 +19,6 @@ Peers are imported where they are called: they may live in an environment of the
 import json
 import sys
 from collections.abc import Callable, Iterable
-from inspect import signature
 from typing import Any
 
 from corpora import Corpus
@@ -29,7 +28,7 @@ GPT2_REGEX = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\
 # Where a library can limit a token's length, the limit is ours.
 MAX_TOKEN_BYTES = 128
 SEPARATOR = b"\xff"
-STREAM = 32 << 20  # bytes of text in memory at a time where a corpus is read as a stream
+STREAM = 16 << 20  # bytes of text in memory at a time where a corpus is read as a stream
 
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [b for b in range(256) if b not in _PRINTABLE]
@@ -52,47 +51,21 @@ def spelling(token: str) -> bytes:
 Training = tuple[Callable[[], Any], Callable[[Any], list[bytes]], int]
 
 
-def count_ours(texts: Any, job: dict) -> Any:
-    """Word counts of an Arrow array, by ours."""
-    from tok import count_words
-
-    if "threads" in signature(count_words).parameters:
-        return count_words(texts, scheme=job["scheme"], threads=job["threads"])
-    return count_words(texts.to_pylist(), ["all"] * len(texts), job["scheme"])
-
-
-def learn_ours(counts: Any, job: dict) -> Any:
-    """Merges from word counts, by ours; a `Vocabulary`, or an array of merges."""
-    from tok import learn_merges, weigh
-
-    parameters = signature(learn_merges).parameters
-    keywords = {"threads": job["threads"]} if "threads" in parameters else {}
-    size = job["merges"] + (256 if "max_tokens" in parameters else 0)
-    return learn_merges(weigh(counts), size, **keywords)
-
-
 def train_ours(corpus: Corpus, job: dict) -> Training:
-    from tok import merge_counts
+    from tok import WordCounter, learn_merges, weigh
+
+    def run() -> Any:
+        counter = WordCounter(job["scheme"], threads=job["threads"])
+        for _ in range(job.get("repeats", 1)):
+            for texts in corpus.stream(STREAM):
+                counter.add(texts)
+        counts = weigh(counter.table(ordered=False))
+        return learn_merges(counts, 256 + job["merges"], threads=job["threads"])
 
     def spell(learned: Any) -> list[bytes]:
-        if hasattr(learned, "tokens"):
-            return [learned.tokens[symbol] for symbol in learned.merges[:, 2].tolist()]
-        tokens = [bytes([BYTE_OF_CHARACTER[c]]) for c in sorted(BYTE_OF_CHARACTER)]
-        for left, right, _ in learned.tolist():
-            tokens.append(tokens[left] + tokens[right])
-        return tokens[256:]
+        return [learned.tokens[symbol] for symbol in learned.merges[:, 2].tolist()]
 
-    def stream() -> Any:
-        counts = merge_counts([])
-        for _ in range(job["repeats"]):
-            for piece in corpus.pieces(STREAM):
-                counts = merge_counts([counts, count_ours(piece.arrow(), job)])
-        return learn_ours(counts, job)
-
-    if job.get("repeats"):
-        return stream, spell, min(STREAM, corpus.offsets[-1])
-    texts = corpus.arrow()
-    return lambda: learn_ours(count_ours(texts, job), job), spell, corpus.offsets[-1]
+    return run, spell, 0
 
 
 def train_tokenizers(corpus: Corpus, job: dict) -> Training:
