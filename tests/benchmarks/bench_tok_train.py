@@ -85,9 +85,7 @@ def memory_by_size(bench: Bench, corpus: str) -> None:
         if "error" in answer:
             failures.append(f"{repeats}x: {answer['error']}")
         else:
-            rows.append(
-                [f"{repeats}x", f"{answer['seconds'][0]:.1f}", f"{answer['own'] / MB:.0f}"]
-            )
+            rows.append([f"{repeats}x", f"{answer['seconds'][0]:.1f}", f"{answer['own'] / MB:.0f}"])
     title = f"train, ours, multilingual, {corpus}, read again and again"
     bench.table(title, "corpus|seconds|own MB", rows, failures)
     bench.claim("train_memory_1x_vs_16x", ratio(peaks[1] or 1, peaks[16]), 0.9)

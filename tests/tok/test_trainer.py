@@ -194,6 +194,16 @@ def test_the_order_of_the_words_and_the_number_of_threads_do_not_matter():
     np.testing.assert_array_equal(merges, learn_merges(shuffled, 3000, threads=3).merges)
 
 
+@pytest.mark.parametrize("factor", [1, 1000, 1 << 34])
+def test_merges_depend_on_the_ratios_of_counts_only(factor):
+    counts = counts_of(TEXTS, "gpt2")
+    scaled = counts.set_column(1, "count", pa.array(counts["count"].to_numpy() * factor))
+    expected = learn_merges(counts, 6000).merges
+    merges = learn_merges(scaled, 6000).merges
+    np.testing.assert_array_equal(merges[:, :3], expected[:, :3])
+    np.testing.assert_array_equal(merges[:, 3], expected[:, 3] * factor)
+
+
 def test_more_tokens_than_there_are_pairs_ends_when_none_is_left():
     vocabulary = learn_merges(table_of({b"abc": 2, b"d": 9}), 1000)
     assert vocabulary.tokens[256:] == (b"ab", b"abc")

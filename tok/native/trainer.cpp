@@ -1,8 +1,8 @@
 // The choice of merges; the work of making them is in corpus.cpp.
 //
-// Plain training has one corpus with everything in it. Its index holds pairs down to a threshold
-// that starts near the count at which training will end, as far as that can be guessed, and is
-// lowered when it turns out too high; the result does not depend on it.
+// Plain training has one corpus with everything in it. Its index holds about as many pairs as merges
+// are to be made next, the most frequent ones, and is made anew when none of them is left; the result
+// does not depend on it.
 //
 // Parity training has two corpora a language, one to choose pairs from and one to measure. A merge
 // is made in all of them, so pairs of any count stay indexed and memory is that of all pairs.
