@@ -3,15 +3,17 @@
     python tok_peers.py '{"task": "train", "library": "gigabpe", "corpus": "code.txt", …}'
 
 reads one job (JSON), does it, and prints one line of JSON: seconds and CPU seconds of each pass,
-peak memory, and how many merges or tokens came out. Before the clock starts, the job is done once
-on a line of text that no corpus holds: for late imports, thread pools, tables. How each library is called stands in
-`tok_trainers.py` and `tok_encoders.py`. The clock runs from text in memory, in the form that the
-library takes best, to its own native result; what is only done to compare results comes after the
-clock and after the memory is read. Peak memory is `VmHWM`, which is `ru_maxrss` without what Linux
-hands down from the process that started this one, and without what only the preparing took: it
-counts from when the clock starts, with all that is in memory then (interpreter, library, text).
-What a training took itself, `own`, is that peak without what was there when the clock started, but
-with the text, if the library needs it in memory.
+peak memory, and how many merges or tokens came out. How each library is called stands in
+`tok_trainers.py` and `tok_encoders.py`.
+
+Before the clock starts, the job is done once on a line of text that no corpus holds: for late
+imports, thread pools, tables. The clock runs from text in memory, in the form that the library
+takes best (or from a file, where it reads files), to its own native result; what is only done to
+compare results comes after the clock and after the memory is read. Peak memory is `VmHWM`, which is
+`ru_maxrss` without what Linux hands down from the process that started this one, and without what
+only the preparing took: it counts from when the clock starts, with all that is in memory then
+(interpreter, library, text). What a training took itself, `own`, is that peak without what was
+there when the clock started, but with the text, if the library needs it in memory.
 """
 
 import gc
