@@ -103,27 +103,61 @@ Corpus::Corpus(const Words& words, const std::array<Symbol, 256>& symbol_of_byte
   width_.assign(token_bytes.size(), 1);
 }
 
-// Close the gaps, so that each symbol takes one slot, and drop words that are one symbol by now.
+// Where to begin for each thread, and the end: about equal lengths, each beginning after a separator.
+std::vector<size_t> Corpus::stretches() const {
+  std::vector<size_t> parts{1};
+  for (size_t part = 1; part < threads_; ++part) {
+    size_t at = std::max(parts.back(), slots_.size() * part / threads_);
+    while (at < slots_.size() && slots_[at - 1] != separator) ++at;
+    parts.push_back(at);
+  }
+  parts.push_back(slots_.size());
+  return parts;
+}
+
+// Close the gaps, so that each symbol takes one slot, and drop words that are one symbol by now. Each
+// thread does a stretch of the slots within itself; then the stretches move together.
 void Corpus::compact() {
+  struct Stretch {
+    std::vector<Run> runs;
+    size_t begin, end;  // of what is left
+    int64_t symbols = 0;
+  };
+  const std::vector<size_t> parts = stretches();
+  std::vector<Stretch> done(threads_);
+  in_parallel(threads_, [&](size_t part) {
+    Stretch own{{}, parts[part], parts[part], 0};
+    size_t& out = own.end;
+    size_t run = 0;
+    for (size_t at = parts[part]; at < parts[part + 1]; ++at) {
+      while (runs_[run + 1].begin <= at) ++run;  // runs are few
+      const size_t begin = out;
+      while (slots_[at] != separator) {
+        const Symbol s = slots_[at];
+        at += width_[s];
+        slots_[out++] = s;
+      }
+      if (out - begin < 2) {
+        out = begin;
+        continue;
+      }
+      own.symbols += static_cast<int64_t>(out - begin);
+      if (own.runs.empty() || own.runs.back().count != runs_[run].count)
+        own.runs.push_back({static_cast<uint32_t>(begin), runs_[run].count});
+      slots_[out++] = separator;
+    }
+    done[part] = std::move(own);
+  });
   std::vector<Run> runs;
-  size_t out = 1, run = 0;
+  size_t out = 1;
   symbols_ = 0;
-  for (size_t at = 1; at < slots_.size(); ++at) {
-    while (runs_[run + 1].begin <= at) ++run;
-    const size_t begin = out;
-    while (slots_[at] != separator) {
-      const Symbol s = slots_[at];
-      at += width_[s];
-      slots_[out++] = s;
-    }
-    if (out - begin < 2) {
-      out = begin;
-      continue;
-    }
-    symbols_ += out - begin;
-    if (runs.empty() || runs.back().count != runs_[run].count)
-      runs.push_back({static_cast<uint32_t>(begin), runs_[run].count});
-    slots_[out++] = separator;
+  for (const Stretch& stretch : done) {
+    const auto shift = static_cast<uint32_t>(stretch.begin - out);
+    std::copy(slots_.begin() + stretch.begin, slots_.begin() + stretch.end, slots_.begin() + out);
+    for (const Run& run : stretch.runs)
+      if (runs.empty() || runs.back().count != run.count) runs.push_back({run.begin - shift, run.count});
+    out += stretch.end - stretch.begin;
+    symbols_ += stretch.symbols;
   }
   slots_.resize(out);
   if (2 * out < slots_.capacity()) slots_.shrink_to_fit();
@@ -144,13 +178,7 @@ void Corpus::index(int64_t threshold, size_t wanted, int64_t most) {
     while (run + 2 < runs_.size() && runs_[run + 1].begin <= (block << block_bits)) ++run;
     run_of_block_[block] = static_cast<uint32_t>(run);
   }
-  std::vector<size_t> parts{1};  // stretches of about equal length, each starting after a separator
-  for (size_t part = 1; part < threads_; ++part) {
-    size_t at = std::max(parts.back(), slots_.size() * part / threads_);
-    while (at < slots_.size() && slots_[at - 1] != separator) ++at;
-    parts.push_back(at);
-  }
-  parts.push_back(slots_.size());
+  const std::vector<size_t> parts = stretches();
   if (token_bytes_.size() <= 256)
     index_bytes(parts);
   else
@@ -237,16 +265,22 @@ void Corpus::index_pairs(const std::vector<size_t>& parts, size_t wanted, int64_
         }
       });
     });
-    std::vector<size_t> levels(level_of(highest) + 1, 0);
-    for (size_t i = 0; i < size; ++i) {
-      uint64_t sum = 0;
-      for (const auto& sketch : sketches) sum += sketch[i];
-      sketches[0][i] = static_cast<uint32_t>(std::min<uint64_t>(sum, highest));
-      ++levels[level_of(sketches[0][i])];
+    std::vector<std::vector<size_t>> levels(threads_);
+    in_parallel(threads_, [&](size_t part) {
+      levels[part].assign(level_of(highest) + 1, 0);
+      for (size_t i = size * part / threads_; i < size * (part + 1) / threads_; ++i) {
+        uint64_t sum = 0;
+        for (const auto& sketch : sketches) sum += sketch[i];
+        sketches[0][i] = static_cast<uint32_t>(std::min<uint64_t>(sum, highest));
+        ++levels[part][level_of(sketches[0][i])];
+      }
+    });
+    size_t level = levels[0].size() - 1;
+    for (size_t n = 0; level > 1; --level) {
+      for (const auto& own : levels) n += own[level];
+      if (n >= wanted) break;
     }
-    size_t level = levels.size() - 1;
-    for (size_t n = 0; level > 1 && (n += levels[level]) < wanted;) --level;
-    threshold_ = std::max<int64_t>(threshold_, std::min(most, least_of(level)));
+    threshold_ = std::max(threshold_, std::min(most, least_of(level)));
     frequent.resize(size);
     for (size_t i = 0; i < size; ++i)
       frequent[i] = sketches[0][i] >= threshold_ || sketches[0][i] == highest;

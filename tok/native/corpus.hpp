@@ -91,6 +91,7 @@ class Corpus {
     void add(Symbol symbol, int64_t count, uint32_t place);
   };
 
+  std::vector<size_t> stretches() const;
   void compact();
   void index_bytes(const std::vector<size_t>& parts);
   void index_pairs(const std::vector<size_t>& parts, size_t wanted, int64_t most);

@@ -232,27 +232,31 @@ Counter::Table Counter::take(bool sorted) {
     const Shard* shard;
     const Shard::Cell* cell;
   };
-  std::vector<Row> rows;
-  size_t n_rows = 0, n_bytes = 0;
-  for (const Shard& shard : shards_[0]) n_rows += shard.used();
-  rows.reserve(n_rows);
-  for (const Shard& shard : shards_[0])
-    for (const Shard::Cell& cell : shard.cells()) {
-      if (cell.tag == 0) continue;
-      const std::string_view word = shard.word(cell);
-      uint64_t prefix = 0;
-      std::memcpy(&prefix, word.data(), std::min<size_t>(word.size(), 8));
-      rows.push_back({__builtin_bswap64(prefix), &shard, &cell});
-      n_bytes += word.size();
+  std::vector<size_t> first_row{0};
+  for (const Shard& shard : shards_[0]) first_row.push_back(first_row.back() + shard.used());
+  const size_t n_rows = first_row.back();
+  std::vector<Row> rows(n_rows);
+  next = 0;
+  in_parallel(shards_.size(), [&](size_t) {
+    for (size_t s; (s = next++) < n_shards;) {
+      Row* row = rows.data() + first_row[s];
+      for (const Shard::Cell& cell : shards_[0][s].cells()) {
+        if (cell.tag == 0) continue;
+        const std::string_view word = shards_[0][s].word(cell);
+        uint64_t prefix = 0;
+        std::memcpy(&prefix, word.data(), std::min<size_t>(word.size(), 8));
+        *row++ = {__builtin_bswap64(prefix), &shards_[0][s], &cell};
+      }
     }
+  });
+  std::vector<size_t> parts;
+  for (size_t i = 0; i <= shards_.size(); ++i) parts.push_back(n_rows * i / shards_.size());
   if (sorted) {
     auto before = [](const Row& a, const Row& b) {
       if (a.prefix != b.prefix) return a.prefix < b.prefix;
       const int order = a.shard->word(*a.cell).compare(b.shard->word(*b.cell));
       return order != 0 ? order < 0 : a.cell->group < b.cell->group;
     };
-    std::vector<size_t> parts;
-    for (size_t i = 0; i <= shards_.size(); ++i) parts.push_back(n_rows * i / shards_.size());
     in_parallel(shards_.size(), [&](size_t i) {
       std::sort(rows.begin() + parts[i], rows.begin() + parts[i + 1], before);
     });
@@ -260,18 +264,20 @@ Counter::Table Counter::take(bool sorted) {
       std::inplace_merge(rows.begin(), rows.begin() + parts[i], rows.begin() + parts[i + 1], before);
   }
   Table table;
-  table.bytes.reserve(n_bytes);
-  table.offsets.reserve(n_rows + 1);
-  table.groups.reserve(n_rows);
-  table.counts.reserve(n_rows);
-  table.offsets.push_back(0);
-  for (const Row& row : rows) {
-    const std::string_view word = row.shard->word(*row.cell);
-    table.bytes.insert(table.bytes.end(), word.begin(), word.end());
-    table.offsets.push_back(static_cast<int64_t>(table.bytes.size()));
-    table.groups.push_back(row.cell->group);
-    table.counts.push_back(row.cell->count);
-  }
+  table.offsets.resize(n_rows + 1);
+  table.groups.resize(n_rows);
+  table.counts.resize(n_rows);
+  for (size_t i = 0; i < n_rows; ++i)
+    table.offsets[i + 1] = table.offsets[i] + rows[i].shard->word(*rows[i].cell).size();
+  table.bytes.resize(table.offsets[n_rows]);
+  in_parallel(shards_.size(), [&](size_t part) {
+    for (size_t i = parts[part]; i < parts[part + 1]; ++i) {
+      const std::string_view word = rows[i].shard->word(*rows[i].cell);
+      std::memcpy(table.bytes.data() + table.offsets[i], word.data(), word.size());
+      table.groups[i] = rows[i].cell->group;
+      table.counts[i] = rows[i].cell->count;
+    }
+  });
   for (Shard& shard : shards_[0]) shard = {};
   return table;
 }
