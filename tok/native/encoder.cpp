@@ -32,6 +32,7 @@
 #include <cstring>
 #include <new>
 
+#include "huge.hpp"
 #include "parallel.hpp"
 #include "utf8.hpp"
 #include "word_cache.hpp"
@@ -40,6 +41,7 @@ namespace gristmill {
 namespace {
 
 constexpr size_t kBlock = 128;  // words
+constexpr size_t kTaskBytes = 1 << 18;
 
 bool ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
 
@@ -81,6 +83,16 @@ void Ids::grow(size_t least) {
   if (moved == nullptr) throw std::bad_alloc();
   data_ = static_cast<int32_t*>(moved);
   capacity_ = capacity;
+}
+
+void Ids::reserve(size_t n) {
+  if (n <= capacity_) return;
+  void* p = allocate_huge(n * sizeof(int32_t));
+  if (p == nullptr) return;
+  std::copy_n(data_, size_, static_cast<int32_t*>(p));
+  std::free(data_);
+  data_ = static_cast<int32_t*>(p);
+  capacity_ = n;
 }
 
 void Ids::shrink() {
@@ -333,7 +345,65 @@ struct Encoder::Piece {
   size_t begin, end;         // bytes of the one text, when it is only a piece of it
   bool part;
   Ids ids;
-  size_t where = 0;          // of its ids in the result
+  bool done = false;
+};
+
+// The ids of all pieces, put end to end as they come, so that hardly any have to be kept twice:
+// what is done and has everything before it done is copied to its place, and its memory is used for
+// a next piece.
+class Encoder::Result {
+ public:
+  Result(std::vector<Piece>& pieces, Ids& ids) : pieces_(pieces), ids_(ids) {}
+
+  // Memory for the ids of a piece.
+  Ids borrow() {
+    std::lock_guard lock(mutex_);
+    if (spare_.empty()) return {};
+    Ids ids = std::move(spare_.back());
+    spare_.pop_back();
+    return ids;
+  }
+
+  void put(Piece& piece) {
+    int32_t* to;
+    size_t first, last;
+    {
+      std::lock_guard lock(mutex_);
+      piece.done = true;
+      to = ids_.end();
+      first = last = placed_;
+      while (last < pieces_.size() && pieces_[last].done &&
+             pieces_[last].ids.size() <= ids_.capacity() - ids_.size())
+        ids_.advance(pieces_[last++].ids.size());
+      placed_ = last;
+    }
+    for (size_t k = first; k < last; ++k) to = std::copy_n(pieces_[k].ids.data(), pieces_[k].ids.size(), to);
+    std::lock_guard lock(mutex_);
+    for (size_t k = first; k < last; ++k) {
+      pieces_[k].ids.rewind();
+      spare_.push_back(std::move(pieces_[k].ids));
+    }
+  }
+
+  // When all are done: what found no room.
+  void put_rest() {
+    size_t more = 0;
+    for (size_t k = placed_; k < pieces_.size(); ++k) more += pieces_[k].ids.size();
+    ids_.room(more);
+    for (; placed_ < pieces_.size(); ++placed_) {
+      Ids& piece = pieces_[placed_].ids;
+      std::copy_n(piece.data(), piece.size(), ids_.end());
+      ids_.advance(piece.size());
+      piece.clear();
+    }
+  }
+
+ private:
+  std::vector<Piece>& pieces_;
+  Ids& ids_;
+  std::mutex mutex_;
+  std::vector<Ids> spare_;
+  size_t placed_ = 0;  // pieces whose ids are in the result
 };
 
 void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& options, Ids& ids,
@@ -349,6 +419,8 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
   const auto piece_bytes = static_cast<size_t>(std::max<int64_t>(options.piece_bytes, 1));
   const bool may_cut = may_cut_ && threshold == 0 && options.threads > 1;
 
+  const size_t task_bytes = std::min(piece_bytes, kTaskBytes);
+  size_t all_bytes = 0;
   std::vector<Piece> pieces;
   std::vector<int64_t> base;  // index of each array's first text
   int64_t total = 0;
@@ -360,6 +432,7 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
     size_t bytes = 0;
     for (int64_t i = 0; i < array.count; ++i) {
       const auto size = static_cast<size_t>(array.offset(i + 1) - array.offset(i));
+      all_bytes += size;
       if (size >= 2 * piece_bytes && may_cut && !array.is_null(i)) {
         if (i > first) pieces.push_back({a, first, i, 0, 0, false, {}});
         const uint8_t* text = array.data + array.offset(i);
@@ -374,7 +447,7 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
         continue;
       }
       bytes += size;
-      if (bytes >= piece_bytes) {
+      if (bytes >= task_bytes) {
         pieces.push_back({a, first, i + 1, 0, 0, false, {}});
         first = i + 1;
         bytes = 0;
@@ -426,40 +499,35 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
     give_back(std::move(worker));
   };
 
+  auto note_size = [&](const Piece& piece, size_t size) {
+    if (piece.part)
+      offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
+          static_cast<int64_t>(size);
+  };
+  ids.reserve(all_bytes / 2);
   if (threads == 1) {
     work([&](Piece& piece, Worker& worker) {
       const size_t before = ids.size();
       run(piece, worker, ids);
-      if (piece.part)
-        offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
-            static_cast<int64_t>(ids.size() - before);
+      note_size(piece, ids.size() - before);
     });
   } else {
-    in_parallel(threads, [&](size_t) { work([&](Piece& p, Worker& worker) { run(p, worker, p.ids); }); });
+    Result result(pieces, ids);
+    std::vector<size_t> sizes(pieces.size());
+    in_parallel(threads, [&](size_t) {
+      work([&](Piece& piece, Worker& worker) {
+        piece.ids = result.borrow();
+        run(piece, worker, piece.ids);
+        sizes[static_cast<size_t>(&piece - pieces.data())] = piece.ids.size();
+        result.put(piece);
+      });
+    });
+    result.put_rest();
+    for (size_t k = 0; k < pieces.size(); ++k) note_size(pieces[k], sizes[k]);
   }
   if (invalid < total)
     throw std::invalid_argument("text " + std::to_string(invalid.load()) +
                                 " is not valid UTF-8: expected text");
-  if (threads > 1) {
-    size_t size = 0;
-    for (Piece& piece : pieces) {
-      piece.where = size;
-      size += piece.ids.size();
-      if (piece.part)
-        offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
-            static_cast<int64_t>(piece.ids.size());
-    }
-    int32_t* const result = ids.room(size);
-    ids.advance(size);
-    next = 0;
-    in_parallel(threads, [&](size_t) {
-      for (size_t k; (k = next.fetch_add(1)) < pieces.size();) {
-        Piece& piece = pieces[k];
-        std::copy_n(piece.ids.data(), piece.ids.size(), result + piece.where);
-        piece.ids.clear();
-      }
-    });
-  }
   ids.shrink();
   for (size_t i = 0; i < static_cast<size_t>(total); ++i) offsets[i + 1] += offsets[i];
 }

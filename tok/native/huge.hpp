@@ -10,23 +10,29 @@
 
 namespace gristmill {
 
+// Memory to be given to std::free, or null. What is not touched takes no memory.
+inline void* allocate_huge(size_t bytes) {
+  constexpr size_t kPage = size_t{2} << 20;
+  const bool huge = bytes >= kPage / 4;
+  const size_t align = huge ? kPage : 64;
+  if (bytes > ~size_t{0} / 2) return nullptr;
+  bytes = (bytes + align - 1) / align * align;
+  void* p = std::aligned_alloc(align, bytes);
+  if (p != nullptr && huge) madvise(p, bytes, MADV_HUGEPAGE);
+  return p;
+}
+
 template <typename T>
 struct HugeAllocator {
   using value_type = T;
-  static constexpr size_t kPage = size_t{2} << 20;
 
   HugeAllocator() = default;
   template <typename U>
   HugeAllocator(const HugeAllocator<U>&) {}
 
   T* allocate(size_t n) {
-    const size_t bytes = n * sizeof(T);
-    const bool huge = bytes >= kPage / 4;
-    const size_t align = huge ? kPage : 64;
-    if (n > (size_t{1} << 40)) throw std::bad_alloc();
-    void* p = std::aligned_alloc(align, (bytes + align - 1) / align * align);
+    void* p = n > (size_t{1} << 40) ? nullptr : allocate_huge(n * sizeof(T));
     if (p == nullptr) throw std::bad_alloc();
-    if (huge) madvise(p, (bytes + align - 1) / align * align, MADV_HUGEPAGE);
     return static_cast<T*>(p);
   }
   void deallocate(T* p, size_t) { std::free(p); }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "huge.hpp"
 #include "word_key.hpp"
 
 namespace gristmill {
@@ -47,11 +48,10 @@ class WordCache {
   static constexpr int kMaxIds = kIds;
 
   WordCache() {
-    // Zeroed by the system page by page, when a page is first touched.
-    memory_ = std::calloc(kBytes + 64, 1);
+    memory_ = allocate_huge(kBytes);
     if (memory_ == nullptr) throw std::bad_alloc();
-    const uintptr_t aligned = (reinterpret_cast<uintptr_t>(memory_) + 63) & ~uintptr_t{63};
-    buckets_ = reinterpret_cast<Bucket*>(aligned);
+    std::memset(memory_, 0, kBytes);
+    buckets_ = static_cast<Bucket*>(memory_);
   }
   WordCache(const WordCache&) = delete;
   ~WordCache() { std::free(memory_); }
