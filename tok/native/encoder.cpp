@@ -118,8 +118,8 @@ int32_t* Ids::release() {
 
 class Encoder::Worker {
  public:
-  WordCache<ShortKey, 4, 17> short_words;
-  WordCache<LongKey, 8, 15> long_words;
+  ShortWords short_words;
+  LongWords long_words;
   PairMemo pairs;
   const uint8_t* readable = nullptr;  // end of the memory that the text at hand lies in
 
@@ -131,21 +131,21 @@ void Encoder::Worker::words(const Bpe& bpe, Scheme scheme, const uint8_t* text, 
   Scanner scanner(scheme, text, size);
   size_t ends[kBlock];
   ShortKey keys[kBlock];
-  void* buckets[kBlock];
+  void* buckets[kBlock] = {};
   size_t begin = 0;
   while (const size_t n = scanner.next(ends, kBlock)) {
+    short_words.grow();
     size_t at = begin;
     for (size_t i = 0; i < n; ++i) {
       const size_t length = ends[i] - at;
       if (length <= ShortKey::kMaxWord) {
         keys[i] = ShortKey(text + at, length, readable);
         buckets[i] = short_words.bucket(keys[i].hash());
-        __builtin_prefetch(buckets[i]);
-      } else if (length <= LongKey::kMaxWord) {
-        buckets[i] = long_words.bucket(LongKey(text + at, length, readable).hash());
-        __builtin_prefetch(buckets[i]);
-        __builtin_prefetch(static_cast<char*>(buckets[i]) + 64);
+      } else if (length <= LongWords::kMaxWord) {
+        keys[i].low = LongWords::hash(text + at, length);
+        buckets[i] = long_words.bucket(keys[i].low);
       }
+      __builtin_prefetch(buckets[i]);
       at = ends[i];
     }
     int32_t* const start = out.room(at - begin + 8);
@@ -156,20 +156,19 @@ void Encoder::Worker::words(const Bpe& bpe, Scheme scheme, const uint8_t* text, 
       const size_t length = ends[i] - at;
       at = ends[i];
       if (length <= ShortKey::kMaxWord) {
-        auto* bucket = static_cast<decltype(short_words)::Bucket*>(buckets[i]);
-        size_t count = static_cast<size_t>(short_words.find(bucket, keys[i], id));
+        auto* bucket = static_cast<ShortWords::Bucket*>(buckets[i]);
+        size_t count = short_words.find(bucket, keys[i], id);
         if (count == 0) {
           count = bpe.encode(word, length, id, pairs);
-          if (count <= short_words.kMaxIds) short_words.put(bucket, keys[i], id, count);
+          short_words.put(bucket, keys[i], id, count);
         }
         id += count;
-      } else if (length <= LongKey::kMaxWord) {
-        auto* bucket = static_cast<decltype(long_words)::Bucket*>(buckets[i]);
-        const LongKey key(word, length, readable);
-        size_t count = static_cast<size_t>(long_words.find(bucket, key, id));
+      } else if (length <= LongWords::kMaxWord) {
+        auto* bucket = static_cast<LongWords::Bucket*>(buckets[i]);
+        size_t count = long_words.find(bucket, keys[i].low, word, length, id);
         if (count == 0) {
           count = bpe.encode(word, length, id, pairs);
-          if (count <= long_words.kMaxIds) long_words.put(bucket, key, id, count);
+          long_words.put(bucket, keys[i].low, word, length, id, count);
         }
         id += count;
       } else {

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace gristmill {
@@ -21,6 +22,37 @@ inline void* allocate_huge(size_t bytes) {
   if (p != nullptr && huge) madvise(p, bytes, MADV_HUGEPAGE);
   return p;
 }
+
+// Zeros, of which only the pages that are touched take memory.
+class HugeZeros {
+ public:
+  explicit HugeZeros(size_t bytes = 0) : size_(bytes) {
+    if (bytes == 0) return;
+    memory_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory_ == MAP_FAILED) throw std::bad_alloc();
+    madvise(memory_, bytes, MADV_HUGEPAGE);
+  }
+  HugeZeros(HugeZeros&& other) noexcept { swap(other); }
+  HugeZeros& operator=(HugeZeros&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~HugeZeros() {
+    if (size_ != 0) munmap(memory_, size_);
+  }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(memory_);
+  }
+
+ private:
+  void swap(HugeZeros& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(size_, other.size_);
+  }
+  void* memory_ = nullptr;
+  size_t size_ = 0;
+};
 
 template <typename T>
 struct HugeAllocator {
