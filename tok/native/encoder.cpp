@@ -1,25 +1,33 @@
-// From texts to ids. Work is dealt to threads in tasks of about a megabyte: a run of short texts,
-// or a piece of a long one, cut where every scheme starts a new word whatever stands before (see
-// `safe_cut`). A thread takes a text through these steps:
+// From texts to ids. Work is dealt to threads in tasks: a run of short texts, 256 KiB in all, or a
+// piece of a long one of about a megabyte, cut where every scheme starts a new word whatever stands
+// before (see `safe_cut`). A thread takes a text through these steps:
 //
 // 1. Check that it is UTF-8.
 // 2. Cut out added tokens that are to be recognised (usually none), longest first, from the left.
-// 3. The scanner gives the ends of the next 128 words. Each word of up to 31 bytes is hashed, and
+// 3. The scanner gives the ends of the next 128 words. Each word of up to 255 bytes is hashed, and
 //    the line of the cache where it would be is asked for ahead of use.
-// 4. Each word is looked up in that thread's cache; one that is not there is encoded (bpe.cpp) and
-//    put there, unless it has more ids than an entry holds.
+// 4. Each word is looked up in that thread's cache (word_cache.hpp); one that is not there is
+//    encoded (bpe.cpp) and put there.
 //
-// Caches forget rather than grow: a thread has 8 MiB for words up to 15 bytes (2^17 buckets of two
-// entries, a cache line each), 4 MiB for words of 16 to 31 bytes, 256 KiB for pairs of tokens. They
-// outlive a call: the encoder keeps as many of these as threads have ever run at once.
+// Caches are bounded: a thread has 2 to 32 MiB for words of up to 15 bytes, 2 MiB and as much of
+// another 32 as it has needed for words up to 255, 256 KiB for pairs of tokens. They outlive a
+// call: the encoder keeps as many of these as threads have ever run at once.
 //
-// Where the time goes (perf, DeepSeek's tokenizer): on English the scanner 28%, words that no cache
-// had 34%, the caches 19%, looking for added tokens 19%; on Chinese, whose words are clauses
-// seen once, 66% are BPE, mostly waiting for the trie's units, 11% the scanner; on a
-// mixture of 262 languages 73% are BPE.
+// Where the time goes (perf, DeepSeek's tokenizer, one thread, text never seen before):
 //
-// Memory besides: 4 bytes a token while a task's ids are collected, and again in the result (one
-// thread alone collects in the result itself); one bit a byte for words of 256 bytes and more.
+//                                    English  code  262 languages  Chinese
+//   scanner                            28%    37%       12%          12%
+//   caches                             20     20         9            8
+//   BPE of words that no cache had     37     29        66           66
+//   new pages                          11     11         7            4
+//   UTF-8, added tokens                 4      3         6           10
+//
+// Tried for BPE and given up: eight words taking turns at the trie, a byte each without a branch,
+// so that they wait for memory together. It was slower everywhere (0.7 to 0.95 times): eight lanes
+// take as many steps as the longest token has bytes, and each step more instructions.
+//
+// Memory besides: 4 bytes a token for the result, and for tasks that are done before an earlier
+// one; one bit a byte for words of 256 bytes and more.
 
 #include "encoder.hpp"
 
@@ -41,7 +49,7 @@ namespace gristmill {
 namespace {
 
 constexpr size_t kBlock = 128;  // words
-constexpr size_t kTaskBytes = 1 << 18;
+constexpr size_t kTaskBytes = 1 << 18;  // so that a task's ids are still near when they are placed
 
 bool ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
 
@@ -236,8 +244,9 @@ void Encoder::give_back(std::unique_ptr<Worker> worker) const {
 // The first place from `at` on where the text may be cut without a trace. Two kinds of them:
 //
 // - before the space in "a b" (ASCII letters), but for superwords. No other scheme has a word with a
-//   space after a letter, so one ends before the space; and where a word ends the next begins, whatever stood before, for
-//   the expressions look ahead only. Nor does the left part end otherwise when the text ends there:
+//   space after a letter, so one ends before the space; and where a word ends the next begins,
+//   whatever stood before, for the expressions look ahead only. Nor does the left part end otherwise
+//   when the text ends there:
 //   what a letter's word may take up next (letters, marks, joiners, an apostrophe) is not a space.
 // - after a line break before a letter. No scheme has a word with a letter after a line break. The
 //   left part ends in a run of white space, which all schemes but gpt2 take up to its last line
@@ -376,7 +385,8 @@ class Encoder::Result {
         ids_.advance(pieces_[last++].ids.size());
       placed_ = last;
     }
-    for (size_t k = first; k < last; ++k) to = std::copy_n(pieces_[k].ids.data(), pieces_[k].ids.size(), to);
+    for (size_t k = first; k < last; ++k)
+      to = std::copy_n(pieces_[k].ids.data(), pieces_[k].ids.size(), to);
     std::lock_guard lock(mutex_);
     for (size_t k = first; k < last; ++k) {
       pieces_[k].ids.rewind();
