@@ -243,10 +243,10 @@ void Encoder::give_back(std::unique_ptr<Worker> worker) const {
 
 // The first place from `at` on where the text may be cut without a trace. Two kinds of them:
 //
-// - before the space in "a b" (ASCII letters), but for superwords. No other scheme has a word with a
-//   space after a letter, so one ends before the space; and where a word ends the next begins,
-//   whatever stood before, for the expressions look ahead only. Nor does the left part end otherwise
-//   when the text ends there:
+// - before the space in "a b" (ASCII letters), but for superwords. No other scheme has a word with
+//   a space after a letter, so one ends before the space; and where a word ends the next begins,
+//   whatever stood before, for the expressions look ahead only. Nor does the left part end
+//   otherwise when the text ends there:
 //   what a letter's word may take up next (letters, marks, joiners, an apostrophe) is not a space.
 // - after a line break before a letter. No scheme has a word with a letter after a line break. The
 //   left part ends in a run of white space, which all schemes but gpt2 take up to its last line
