@@ -28,7 +28,10 @@ Encoding is measured twice in a fresh process: cold, the text never seen before,
 text again. `--quick` says nothing of speed: its texts are too small, its vocabularies too, and two
 measurements run at a time.
 
-Where the time goes: not measured yet.
+Where the time goes in encoding (perf, DeepSeek's tokenizer, one thread, text never seen before): on
+English and code the scanner takes 28 and 37%, BPE of words met for the first time 37 and 29, the
+caches of words 20, new pages of memory 11; on 262 languages, and on Chinese, BPE takes 66% and the
+scanner 12. More stands in tok/native/encoder.cpp.
 
 The last lines are the claims, one a line: name, value, target; larger is better. A time or memory
 `vs` a library is its figure divided by ours.

@@ -196,6 +196,23 @@ def test_a_run_of_five_megabytes_is_encoded(encoder, unit):
 # --- the ways texts come in ---
 
 
+def test_what_the_caches_forget_is_encoded_again(encoder):
+    """More short words than the first table holds, more long ones than the ring; all thrice."""
+    rng = random.Random(0)
+
+    def words(number: int, shortest: int, longest: int) -> list[bytes]:
+        letters = bytes(ord("a") + value % 26 for value in range(256))
+        sizes = [rng.randint(shortest, longest) for _ in range(number)]
+        return [b" " + rng.randbytes(size).translate(letters) for size in sizes]
+
+    for some in (words(50_000, 3, 10), words(60_000, 15, 254), words(500, 250, 300)):
+        ids, offsets = encoder.encode_words(some)
+        for texts, threads in ((some * 2, 1), (some, 2)):
+            found, bounds = encoder.encode_batch(texts, threads=threads)
+            assert np.array_equal(found, np.tile(ids, len(texts) // len(some)))
+            assert np.array_equal(bounds[: len(offsets)], offsets)
+
+
 def test_a_batch_is_its_texts_one_by_one(encoder):
     texts = [*TRAINING, "", "x"]
     alone = [encoder.encode(text) for text in texts]

@@ -1,25 +1,33 @@
-// From texts to ids. Work is dealt to threads in tasks of about a megabyte: a run of short texts,
-// or a piece of a long one, cut where every scheme starts a new word whatever stands before (see
-// `safe_cut`). A thread takes a text through these steps:
+// From texts to ids. Work is dealt to threads in tasks: a run of short texts, 256 KiB in all, or a
+// piece of a long one of about a megabyte, cut where every scheme starts a new word whatever stands
+// before (see `safe_cut`). A thread takes a text through these steps:
 //
 // 1. Check that it is UTF-8.
 // 2. Cut out added tokens that are to be recognised (usually none), longest first, from the left.
-// 3. The scanner gives the ends of the next 128 words. Each word of up to 31 bytes is hashed, and
+// 3. The scanner gives the ends of the next 128 words. Each word of up to 255 bytes is hashed, and
 //    the line of the cache where it would be is asked for ahead of use.
-// 4. Each word is looked up in that thread's cache; one that is not there is encoded (bpe.cpp) and
-//    put there, unless it has more ids than an entry holds.
+// 4. Each word is looked up in that thread's cache (word_cache.hpp); one that is not there is
+//    encoded (bpe.cpp) and put there.
 //
-// Caches forget rather than grow: a thread has 8 MiB for words up to 15 bytes (2^17 buckets of two
-// entries, a cache line each), 4 MiB for words of 16 to 31 bytes, 256 KiB for pairs of tokens. They
-// outlive a call: the encoder keeps as many of these as threads have ever run at once.
+// Caches are bounded: a thread has 2 to 32 MiB for words of up to 15 bytes, 2 MiB and as much of
+// another 32 as it has needed for words up to 255, 256 KiB for pairs of tokens. They outlive a
+// call: the encoder keeps as many of these as threads have ever run at once.
 //
-// Where the time goes (perf, DeepSeek's tokenizer): on English the scanner 28%, words that no cache
-// had 34%, the caches 19%, looking for added tokens 19%; on Chinese, whose words are clauses
-// seen once, 66% are BPE, mostly waiting for the trie's units, 11% the scanner; on a
-// mixture of 262 languages 73% are BPE.
+// Where the time goes (perf, DeepSeek's tokenizer, one thread, text never seen before):
 //
-// Memory besides: 4 bytes a token while a task's ids are collected, and again in the result (one
-// thread alone collects in the result itself); one bit a byte for words of 256 bytes and more.
+//                                    English  code  262 languages  Chinese
+//   scanner                            28%    37%       12%          12%
+//   caches                             20     20         9            8
+//   BPE of words that no cache had     37     29        66           66
+//   new pages                          11     11         7            4
+//   UTF-8, added tokens                 4      3         6           10
+//
+// Tried for BPE and given up: eight words taking turns at the trie, a byte each without a branch,
+// so that they wait for memory together. It was slower everywhere (0.7 to 0.95 times): eight lanes
+// take as many steps as the longest token has bytes, and each step more instructions.
+//
+// Memory besides: 4 bytes a token for the result, and for tasks that are done before an earlier
+// one; one bit a byte for words of 256 bytes and more.
 
 #include "encoder.hpp"
 
@@ -32,6 +40,7 @@
 #include <cstring>
 #include <new>
 
+#include "huge.hpp"
 #include "parallel.hpp"
 #include "utf8.hpp"
 #include "word_cache.hpp"
@@ -40,6 +49,7 @@ namespace gristmill {
 namespace {
 
 constexpr size_t kBlock = 128;  // words
+constexpr size_t kTaskBytes = 1 << 18;  // so that a task's ids are still near when they are placed
 
 bool ascii_letter(uint8_t c) { return static_cast<uint8_t>((c | 0x20) - 'a') < 26; }
 
@@ -83,6 +93,16 @@ void Ids::grow(size_t least) {
   capacity_ = capacity;
 }
 
+void Ids::reserve(size_t n) {
+  if (n <= capacity_) return;
+  void* p = allocate_huge(n * sizeof(int32_t));
+  if (p == nullptr) return;
+  std::copy_n(data_, size_, static_cast<int32_t*>(p));
+  std::free(data_);
+  data_ = static_cast<int32_t*>(p);
+  capacity_ = n;
+}
+
 void Ids::shrink() {
   if (capacity_ == size_) return;
   void* moved = std::realloc(data_, std::max<size_t>(size_, 1) * sizeof(int32_t));
@@ -106,8 +126,8 @@ int32_t* Ids::release() {
 
 class Encoder::Worker {
  public:
-  WordCache<ShortKey, 4, 17> short_words;
-  WordCache<LongKey, 8, 15> long_words;
+  ShortWords short_words;
+  LongWords long_words;
   PairMemo pairs;
   const uint8_t* readable = nullptr;  // end of the memory that the text at hand lies in
 
@@ -119,21 +139,21 @@ void Encoder::Worker::words(const Bpe& bpe, Scheme scheme, const uint8_t* text, 
   Scanner scanner(scheme, text, size);
   size_t ends[kBlock];
   ShortKey keys[kBlock];
-  void* buckets[kBlock];
+  void* buckets[kBlock] = {};
   size_t begin = 0;
   while (const size_t n = scanner.next(ends, kBlock)) {
+    short_words.grow();
     size_t at = begin;
     for (size_t i = 0; i < n; ++i) {
       const size_t length = ends[i] - at;
       if (length <= ShortKey::kMaxWord) {
         keys[i] = ShortKey(text + at, length, readable);
         buckets[i] = short_words.bucket(keys[i].hash());
-        __builtin_prefetch(buckets[i]);
-      } else if (length <= LongKey::kMaxWord) {
-        buckets[i] = long_words.bucket(LongKey(text + at, length, readable).hash());
-        __builtin_prefetch(buckets[i]);
-        __builtin_prefetch(static_cast<char*>(buckets[i]) + 64);
+      } else if (length <= LongWords::kMaxWord) {
+        keys[i].low = LongWords::hash(text + at, length);
+        buckets[i] = long_words.bucket(keys[i].low);
       }
+      __builtin_prefetch(buckets[i]);
       at = ends[i];
     }
     int32_t* const start = out.room(at - begin + 8);
@@ -144,20 +164,19 @@ void Encoder::Worker::words(const Bpe& bpe, Scheme scheme, const uint8_t* text, 
       const size_t length = ends[i] - at;
       at = ends[i];
       if (length <= ShortKey::kMaxWord) {
-        auto* bucket = static_cast<decltype(short_words)::Bucket*>(buckets[i]);
-        size_t count = static_cast<size_t>(short_words.find(bucket, keys[i], id));
+        auto* bucket = static_cast<ShortWords::Bucket*>(buckets[i]);
+        size_t count = short_words.find(bucket, keys[i], id);
         if (count == 0) {
           count = bpe.encode(word, length, id, pairs);
-          if (count <= short_words.kMaxIds) short_words.put(bucket, keys[i], id, count);
+          short_words.put(bucket, keys[i], id, count);
         }
         id += count;
-      } else if (length <= LongKey::kMaxWord) {
-        auto* bucket = static_cast<decltype(long_words)::Bucket*>(buckets[i]);
-        const LongKey key(word, length, readable);
-        size_t count = static_cast<size_t>(long_words.find(bucket, key, id));
+      } else if (length <= LongWords::kMaxWord) {
+        auto* bucket = static_cast<LongWords::Bucket*>(buckets[i]);
+        size_t count = long_words.find(bucket, keys[i].low, word, length, id);
         if (count == 0) {
           count = bpe.encode(word, length, id, pairs);
-          if (count <= long_words.kMaxIds) long_words.put(bucket, key, id, count);
+          long_words.put(bucket, keys[i].low, word, length, id, count);
         }
         id += count;
       } else {
@@ -224,9 +243,10 @@ void Encoder::give_back(std::unique_ptr<Worker> worker) const {
 
 // The first place from `at` on where the text may be cut without a trace. Two kinds of them:
 //
-// - before the space in "a b" (ASCII letters), but for superwords. No other scheme has a word with a
-//   space after a letter, so one ends before the space; and where a word ends the next begins, whatever stood before, for
-//   the expressions look ahead only. Nor does the left part end otherwise when the text ends there:
+// - before the space in "a b" (ASCII letters), but for superwords. No other scheme has a word with
+//   a space after a letter, so one ends before the space; and where a word ends the next begins,
+//   whatever stood before, for the expressions look ahead only. Nor does the left part end
+//   otherwise when the text ends there:
 //   what a letter's word may take up next (letters, marks, joiners, an apostrophe) is not a space.
 // - after a line break before a letter. No scheme has a word with a letter after a line break. The
 //   left part ends in a run of white space, which all schemes but gpt2 take up to its last line
@@ -333,7 +353,66 @@ struct Encoder::Piece {
   size_t begin, end;         // bytes of the one text, when it is only a piece of it
   bool part;
   Ids ids;
-  size_t where = 0;          // of its ids in the result
+  bool done = false;
+};
+
+// The ids of all pieces, put end to end as they come, so that hardly any have to be kept twice:
+// what is done and has everything before it done is copied to its place, and its memory is used for
+// a next piece.
+class Encoder::Result {
+ public:
+  Result(std::vector<Piece>& pieces, Ids& ids) : pieces_(pieces), ids_(ids) {}
+
+  // Memory for the ids of a piece.
+  Ids borrow() {
+    std::lock_guard lock(mutex_);
+    if (spare_.empty()) return {};
+    Ids ids = std::move(spare_.back());
+    spare_.pop_back();
+    return ids;
+  }
+
+  void put(Piece& piece) {
+    int32_t* to;
+    size_t first, last;
+    {
+      std::lock_guard lock(mutex_);
+      piece.done = true;
+      to = ids_.end();
+      first = last = placed_;
+      while (last < pieces_.size() && pieces_[last].done &&
+             pieces_[last].ids.size() <= ids_.capacity() - ids_.size())
+        ids_.advance(pieces_[last++].ids.size());
+      placed_ = last;
+    }
+    for (size_t k = first; k < last; ++k)
+      to = std::copy_n(pieces_[k].ids.data(), pieces_[k].ids.size(), to);
+    std::lock_guard lock(mutex_);
+    for (size_t k = first; k < last; ++k) {
+      pieces_[k].ids.rewind();
+      spare_.push_back(std::move(pieces_[k].ids));
+    }
+  }
+
+  // When all are done: what found no room.
+  void put_rest() {
+    size_t more = 0;
+    for (size_t k = placed_; k < pieces_.size(); ++k) more += pieces_[k].ids.size();
+    ids_.room(more);
+    for (; placed_ < pieces_.size(); ++placed_) {
+      Ids& piece = pieces_[placed_].ids;
+      std::copy_n(piece.data(), piece.size(), ids_.end());
+      ids_.advance(piece.size());
+      piece.clear();
+    }
+  }
+
+ private:
+  std::vector<Piece>& pieces_;
+  Ids& ids_;
+  std::mutex mutex_;
+  std::vector<Ids> spare_;
+  size_t placed_ = 0;  // pieces whose ids are in the result
 };
 
 void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& options, Ids& ids,
@@ -349,6 +428,8 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
   const auto piece_bytes = static_cast<size_t>(std::max<int64_t>(options.piece_bytes, 1));
   const bool may_cut = may_cut_ && threshold == 0 && options.threads > 1;
 
+  const size_t task_bytes = std::min(piece_bytes, kTaskBytes);
+  size_t all_bytes = 0;
   std::vector<Piece> pieces;
   std::vector<int64_t> base;  // index of each array's first text
   int64_t total = 0;
@@ -360,6 +441,7 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
     size_t bytes = 0;
     for (int64_t i = 0; i < array.count; ++i) {
       const auto size = static_cast<size_t>(array.offset(i + 1) - array.offset(i));
+      all_bytes += size;
       if (size >= 2 * piece_bytes && may_cut && !array.is_null(i)) {
         if (i > first) pieces.push_back({a, first, i, 0, 0, false, {}});
         const uint8_t* text = array.data + array.offset(i);
@@ -374,7 +456,7 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
         continue;
       }
       bytes += size;
-      if (bytes >= piece_bytes) {
+      if (bytes >= task_bytes) {
         pieces.push_back({a, first, i + 1, 0, 0, false, {}});
         first = i + 1;
         bytes = 0;
@@ -426,40 +508,35 @@ void Encoder::encode(std::span<const TextArray> arrays, const EncodeOptions& opt
     give_back(std::move(worker));
   };
 
+  auto note_size = [&](const Piece& piece, size_t size) {
+    if (piece.part)
+      offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
+          static_cast<int64_t>(size);
+  };
+  ids.reserve(all_bytes / 2);
   if (threads == 1) {
     work([&](Piece& piece, Worker& worker) {
       const size_t before = ids.size();
       run(piece, worker, ids);
-      if (piece.part)
-        offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
-            static_cast<int64_t>(ids.size() - before);
+      note_size(piece, ids.size() - before);
     });
   } else {
-    in_parallel(threads, [&](size_t) { work([&](Piece& p, Worker& worker) { run(p, worker, p.ids); }); });
+    Result result(pieces, ids);
+    std::vector<size_t> sizes(pieces.size());
+    in_parallel(threads, [&](size_t) {
+      work([&](Piece& piece, Worker& worker) {
+        piece.ids = result.borrow();
+        run(piece, worker, piece.ids);
+        sizes[static_cast<size_t>(&piece - pieces.data())] = piece.ids.size();
+        result.put(piece);
+      });
+    });
+    result.put_rest();
+    for (size_t k = 0; k < pieces.size(); ++k) note_size(pieces[k], sizes[k]);
   }
   if (invalid < total)
     throw std::invalid_argument("text " + std::to_string(invalid.load()) +
                                 " is not valid UTF-8: expected text");
-  if (threads > 1) {
-    size_t size = 0;
-    for (Piece& piece : pieces) {
-      piece.where = size;
-      size += piece.ids.size();
-      if (piece.part)
-        offsets[static_cast<size_t>(base[piece.array] + piece.first) + 1] +=
-            static_cast<int64_t>(piece.ids.size());
-    }
-    int32_t* const result = ids.room(size);
-    ids.advance(size);
-    next = 0;
-    in_parallel(threads, [&](size_t) {
-      for (size_t k; (k = next.fetch_add(1)) < pieces.size();) {
-        Piece& piece = pieces[k];
-        std::copy_n(piece.ids.data(), piece.ids.size(), result + piece.where);
-        piece.ids.clear();
-      }
-    });
-  }
   ids.shrink();
   for (size_t i = 0; i < static_cast<size_t>(total); ++i) offsets[i + 1] += offsets[i];
 }

@@ -71,9 +71,13 @@ class Ids {
     if (capacity_ - size_ < more) grow(size_ + more);
     return data_ + size_;
   }
+  // Make room for n in all, if the system has it. Memory that is never used costs nothing.
+  void reserve(size_t n);
   void advance(size_t n) { size_ += n; }
   int32_t* data() { return data_; }
+  int32_t* end() { return data_ + size_; }
   size_t size() const { return size_; }
+  size_t capacity() const { return capacity_; }
   void shrink();
   int32_t* release();  // to be given to std::free
   void rewind() { size_ = 0; }
@@ -108,6 +112,7 @@ class Encoder {
 
  private:
   struct Piece;
+  class Result;
 
   std::unique_ptr<Worker> borrow() const;
   void give_back(std::unique_ptr<Worker> worker) const;
