@@ -105,8 +105,9 @@ class Encoder:
         bytes; a null is an empty text. special_tokens: spellings of special tokens to recognise in
         the text. threads: by default all cores this process may use; they change nothing but the
         time. split_joined: (share, keys), for training: that share of the tokens that join visible
-        characters with the line breaks behind them is replaced by the ids of the two parts, drawn
-        by a hash of the text's key (keys: uint64 [texts]) and the token's index in its text.
+        characters with the line breaks (and indentation) behind them is replaced by the ids of the
+        two parts, drawn by a hash of the text's key (keys: uint64 [texts]) and the token's index in
+        its text.
         piece_bytes: texts of twice this size are cut for the threads.
 
         Returns ids (int32 [tokens]) and offsets (int64 [texts + 1]): text i is
@@ -186,16 +187,19 @@ class Encoder:
         return names
 
     def _joined(self) -> list[tuple[int, list[int]]]:
-        """Tokens of visible characters with line breaks behind them, and the ids of the two."""
+        """Tokens of visible characters with white space behind them in which there is a line break
+        (perhaps indentation, too), and the ids of the two.
+        """
         ids, words = [], []
         for token, i in self._definition.vocab.items():
-            if not token.endswith(("Ċ", "č")) or i in self._added:  # bytes 0x0A and 0x0D
+            if not ("Ċ" in token or "č" in token) or i in self._added:  # bytes 0x0A and 0x0D
                 continue
             whole = self.token_bytes(i)
-            head = whole.rstrip(b"\r\n")
-            if head.decode(errors="replace").strip():
+            head = whole.decode(errors="surrogateescape").rstrip().encode(errors="surrogateescape")
+            tail = whole[len(head) :]
+            if head and (b"\n" in tail or b"\r" in tail):
                 ids.append(i)
-                words += [head, whole[len(head) :]]
+                words += [head, tail]
         parts, bounds = self.encode_words(words)
         return [(i, parts[bounds[2 * k] : bounds[2 * k + 2]].tolist()) for k, i in enumerate(ids)]
 
