@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from tok import _native
 from tok.load import Definition, parse_definition, read_definition
 from tok.special_tokens import SPECIAL_TOKENS
-from tok.texts import Texts, available_threads, text_arrays
+from tok.texts import Texts, available_threads, text_arrays, text_buffers
 from tok.trainer import BYTE_OF_CHARACTER
 
 # A text is cut for the threads when it is twice as long as this.
@@ -136,7 +136,7 @@ class Encoder:
         """Encode one text, adding nothing; see `encode_batch`."""
         return self.encode_batch([text], special_tokens=special_tokens)[0].tolist()
 
-    def encode_words(self, words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def encode_words(self, words: Texts) -> tuple[np.ndarray, np.ndarray]:
         """Encode each word by merges alone, whatever the pretokenizer would make of it.
 
         Returns ids (int32) and offsets (int64 [words + 1]) as `encode_batch` does. Raises
@@ -144,9 +144,12 @@ class Encoder:
         """
         if self._native is None:
             raise ValueError(f"this tokenizer is left to `tokenizers`: {self.why}")
-        offsets = np.zeros(len(words) + 1, np.int64)
-        np.cumsum([len(word) for word in words], out=offsets[1:])
-        return self._native.encode_words(np.frombuffer(b"".join(words), np.uint8), offsets)
+        pairs = [
+            self._native.encode_words(data[offsets[0] : offsets[-1]], offsets - offsets[0])
+            for data, offsets in text_buffers(words) or text_buffers([])
+        ]
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in pairs])
+        return np.concatenate([ids for ids, _ in pairs]), np.concatenate([[0], np.cumsum(lengths)])
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes of a token; of an added one its spelling. Raises ValueError for other ids."""

@@ -43,6 +43,7 @@ _PUNCTUATION_WORD = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
 _HAN_KANA = r"[\p{Han}\p{Hiragana}\p{Katakana}ー々]+"
 _LETTERS = r"[\p{L}\p{M}][\p{L}\p{M}\x{200c}\x{200d}་]*"
 _WORD = rf"{_LETTERS}(?:['’]{_LETTERS})*"
+_MORE_WORDS = rf"(?:(?:[\p{{P}}\p{{S}}]{{0,2}} |-){_WORD}){{0,7}}"
 _INDENTATION = r"(?:[^\S\r\n]*\t(?=\S)|[^\S\r\n]+(?!\S))"
 _SYMBOLS_AND_LINES = (
     rf" ?[\p{{P}}\p{{S}}]+(?:[\r\n]+{_INDENTATION}?)?|\s*[\r\n]+{_INDENTATION}?"
@@ -81,7 +82,7 @@ SCHEMES: dict[str, tuple[str, ...]] = {
         r"\p{N}{1,3}",
         _HAN_KANA,
         _PUNCTUATION_WORD
-        + rf"|[^\r\n\t\p{{L}}\p{{P}}\p{{S}}]?{_WORD}(?:(?:[\p{{P}}\p{{S}}]{{0,2}} |-){_WORD}){{0,7}}|"
+        + rf"|[^\r\n\t\p{{L}}\p{{P}}\p{{S}}]?{_WORD}{_MORE_WORDS}|"
         + _SYMBOLS_AND_LINES,
     ),
 }
