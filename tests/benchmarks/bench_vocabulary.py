@@ -1,4 +1,4 @@
-"""The vocabulary itself: how short text in 128 languages and code becomes, beside others'.
+"""The vocabulary itself: how short text in 129 versions of NTREX and code becomes, beside others'.
 
     python tests/benchmarks/bench_vocabulary.py            # 128K, some ten minutes, 8 GB of memory
     python tests/benchmarks/bench_vocabulary.py --quick    # a hundredth, 4K: does it all work?
