@@ -1,10 +1,10 @@
 """The vocabulary itself: how short text in 129 versions of NTREX and code becomes, beside others'.
 
-    python tests/benchmarks/bench_vocabulary.py            # 128K, some ten minutes, 8 GB of memory
+    python tests/benchmarks/bench_vocabulary.py            # 128K, six minutes on one core
     python tests/benchmarks/bench_vocabulary.py --quick    # a hundredth, 4K: does it all work?
 
 Trained on the text that `../shared/data/README.md` describes: `multilingual` (450 MB, 262
-languages: novels, documentation, laws, read sentences; no crawl, no news), `math`, and the Python
+languages: novels, documentation, laws, read sentences; no crawl), `math`, and the Python
 and C sources of this machine (`packages.py`; other machines have other sources, and get somewhat
 other figures for code). Chosen on NTREX lines 0 to 998; all that is printed is of lines 999 to
 1,996, and of packages dealt to test. Trained by the same means, with weights found for each scheme
