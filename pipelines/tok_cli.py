@@ -74,6 +74,63 @@ def count(
 
 
 @tok_app.command()
+def weights(
+    counts: Annotated[
+        list[Path], typer.Argument(help="Counts that `gristmill tok count` wrote, by group.")
+    ],
+    like: Annotated[
+        list[Path],
+        typer.Option("--like", help="Text with `language`, such as the tokenizer is meant for."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The JSON of group and factor to write.")],
+    protect_out: Annotated[
+        Path | None,
+        typer.Option(help="Write the characters frequent in --like, for `train --protect`."),
+    ] = None,
+    sequences: Annotated[
+        list[str] | None,
+        typer.Option(help="LANGUAGE=N: protect N frequent sequences of its text in --like, too."),
+    ] = None,
+    boost: Annotated[
+        list[str] | None, typer.Option(help="LANGUAGE=FACTOR for what a language of --like gets.")
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(help="GROUP=SHARE of all weighted text, where --like has nothing (code)."),
+    ] = None,
+    lines: Annotated[
+        str | None,
+        typer.Option("--lines", help="FIRST-LAST: only documents whose `line` is one of these."),
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Of the tokenizer to be trained.")] = 128_000,
+    threads: ThreadsOption = None,
+) -> None:
+    """Find weights for the groups of counts that suit a kind of text, in all its languages.
+
+    Each language of --like is written as a mixture of groups, whatever their names, and gets what a
+    token less in it is worth to the mean over languages of bytes per token. Count apart what can
+    be weighted apart (`gristmill tok count --group language --group source`). Then train with
+    --weights and --protect. Text used here is no test of the tokenizer any more: keep some back.
+    """
+    from pipelines.runner import make_progress
+    from pipelines.tok_weights import weights as run
+
+    with make_progress(errors) as progress:
+        about = run(
+            counts, like, out, protect_out=protect_out, lines=_range(lines) if lines else None,
+            vocab_size=vocab_size, boost=_factors(boost or [], None, "--boost", "LANGUAGE=FACTOR"),
+            shares=_factors(share or [], None, "--share", "GROUP=SHARE"),
+            sequences=_factors(sequences or [], None, "--sequences", "LANGUAGE=N"),
+            threads=threads, progress=progress,
+        )  # fmt: skip
+    console.print(
+        f"{out}: weights for {about['used']:,} of {about['groups']:,} groups, by text in "
+        f"{about['languages']:,} languages; {about['protected']:,} tokens to protect",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@tok_app.command()
 def train(
     inputs: Annotated[
         list[Path], typer.Argument(help="Counts that `gristmill tok count` wrote, or text.")
@@ -164,7 +221,9 @@ def _bytes(size: str) -> int:
         raise ValueError(f"--memory {size}: expected a size, as 500MB or 4GiB") from None
 
 
-def _factors(given: list[str], path: Path | None) -> dict[str, float]:
+def _factors(
+    given: list[str], path: Path | None, option: str = "--weight", form: str = "GROUP=FACTOR"
+) -> dict[str, float]:
     from pipelines.files import read_json
 
     factors: dict[str, float] = {}
@@ -179,7 +238,7 @@ def _factors(given: list[str], path: Path | None) -> dict[str, float]:
     try:
         return {group: float(factor) for group, factor in factors.items()}
     except (TypeError, ValueError):
-        raise ValueError("--weight: expected GROUP=FACTOR, the factor a number") from None
+        raise ValueError(f"{option}: expected {form}, behind the = a number") from None
 
 
 @tok_app.command()

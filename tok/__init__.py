@@ -1,6 +1,7 @@
 """Byte-level BPE: schemes, word counts, the trainer, the encoder, the export."""
 
 from tok.assemble import assemble, extend_tokenizer, train_tokenizer
+from tok.balance import balance, frequent_characters, frequent_sequences
 from tok.counts import (
     COUNTS_SCHEMA,
     WordCounter,
@@ -27,11 +28,14 @@ __all__ = [
     "WordCounter",
     "about_counts",
     "assemble",
+    "balance",
     "chat_template",
     "count_words",
     "export_tiktoken",
     "export_tokenizer",
     "extend_tokenizer",
+    "frequent_characters",
+    "frequent_sequences",
     "learn_merges",
     "learn_merges_parity",
     "merge_counts",

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from tok import _native
 from tok.load import Definition, parse_definition, read_definition
 from tok.special_tokens import SPECIAL_TOKENS
-from tok.texts import Texts, available_threads, text_arrays
+from tok.texts import Texts, available_threads, text_arrays, text_buffers
 from tok.trainer import BYTE_OF_CHARACTER
 
 # A text is cut for the threads when it is twice as long as this.
@@ -105,8 +105,9 @@ class Encoder:
         bytes; a null is an empty text. special_tokens: spellings of special tokens to recognise in
         the text. threads: by default all cores this process may use; they change nothing but the
         time. split_joined: (share, keys), for training: that share of the tokens that join visible
-        characters with the line breaks behind them is replaced by the ids of the two parts, drawn
-        by a hash of the text's key (keys: uint64 [texts]) and the token's index in its text.
+        characters with the line breaks (and indentation) behind them is replaced by the ids of the
+        two parts, drawn by a hash of the text's key (keys: uint64 [texts]) and the token's index in
+        its text.
         piece_bytes: texts of twice this size are cut for the threads.
 
         Returns ids (int32 [tokens]) and offsets (int64 [texts + 1]): text i is
@@ -135,7 +136,7 @@ class Encoder:
         """Encode one text, adding nothing; see `encode_batch`."""
         return self.encode_batch([text], special_tokens=special_tokens)[0].tolist()
 
-    def encode_words(self, words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def encode_words(self, words: Texts) -> tuple[np.ndarray, np.ndarray]:
         """Encode each word by merges alone, whatever the pretokenizer would make of it.
 
         Returns ids (int32) and offsets (int64 [words + 1]) as `encode_batch` does. Raises
@@ -143,9 +144,12 @@ class Encoder:
         """
         if self._native is None:
             raise ValueError(f"this tokenizer is left to `tokenizers`: {self.why}")
-        offsets = np.zeros(len(words) + 1, np.int64)
-        np.cumsum([len(word) for word in words], out=offsets[1:])
-        return self._native.encode_words(np.frombuffer(b"".join(words), np.uint8), offsets)
+        pairs = [
+            self._native.encode_words(data[offsets[0] : offsets[-1]], offsets - offsets[0])
+            for data, offsets in text_buffers(words) or text_buffers([])
+        ]
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in pairs])
+        return np.concatenate([ids for ids, _ in pairs]), np.concatenate([[0], np.cumsum(lengths)])
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes of a token; of an added one its spelling. Raises ValueError for other ids."""
@@ -186,16 +190,19 @@ class Encoder:
         return names
 
     def _joined(self) -> list[tuple[int, list[int]]]:
-        """Tokens of visible characters with line breaks behind them, and the ids of the two."""
+        """Tokens of visible characters with white space behind them in which there is a line break
+        (perhaps indentation, too), and the ids of the two.
+        """
         ids, words = [], []
         for token, i in self._definition.vocab.items():
-            if not token.endswith(("Ċ", "č")) or i in self._added:  # bytes 0x0A and 0x0D
+            if not ("Ċ" in token or "č" in token) or i in self._added:  # bytes 0x0A and 0x0D
                 continue
             whole = self.token_bytes(i)
-            head = whole.rstrip(b"\r\n")
-            if head.decode(errors="replace").strip():
+            head = whole.decode(errors="surrogateescape").rstrip().encode(errors="surrogateescape")
+            tail = whole[len(head) :]
+            if head and (b"\n" in tail or b"\r" in tail):
                 ids.append(i)
-                words += [head, whole[len(head) :]]
+                words += [head, tail]
         parts, bounds = self.encode_words(words)
         return [(i, parts[bounds[2 * k] : bounds[2 * k + 2]].tolist()) for k, i in enumerate(ids)]
 

@@ -27,7 +27,7 @@ RECIPE = {
     "tokenizer": {"vocab_size": 600},
     "encode": {"fim": {"rate": {"code": 0.5}, "span_tokens": 64}},
     "plan": {
-        "phases": [{"length": 64, "tokens": 12_000, "mixture": {"web": 0.6, "code": 0.4}}],
+        "phases": [{"length": 64, "tokens": 12_000, "mixture": {"web": 0.65, "code": 0.35}}],
         "validation": {"fraction": 0.1, "sequences": 8},
     },
     "train": {

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -434,14 +435,13 @@ def test_ids_outside_the_vocabulary_are_refused(encoder):
 # --- splitting tokens that join characters and line breaks ---
 
 
+# A visible character, then white space with a line break in it.
+JOINED = re.compile(rb"(.*[^ \t\r\n])([ \t]*[\r\n][ \t\r\n]*)", re.DOTALL)
+
+
 def joins(encoder):
-    found = set()
-    for i in range(encoder.vocab_size):
-        token = encoder.token_bytes(i)
-        head = token.rstrip(b"\r\n")
-        if head != token and head.strip():
-            found.add(i)
-    return found
+    tokens = enumerate(map(encoder.token_bytes, range(encoder.vocab_size)))
+    return {i for i, token in tokens if JOINED.fullmatch(token)}
 
 
 def test_joined_tokens_are_split_by_share(encoder, scheme):
@@ -462,10 +462,10 @@ def test_joined_tokens_are_split_by_share(encoder, scheme):
     assert 0.3 < kept < 0.7
     for ids in (every, some):
         assert encoder.decode_bytes(ids) == "".join(texts).encode()
-    # A token splits into its text before the line breaks, and the line breaks.
+    # A token splits into its text before the white space, and the white space.
     for i in joined:
         whole = encoder.token_bytes(i)
-        head = whole.rstrip(b"\r\n")
+        head = JOINED.fullmatch(whole)[1]
         try:
             text = head.decode()
         except UnicodeDecodeError:
@@ -473,6 +473,21 @@ def test_joined_tokens_are_split_by_share(encoder, scheme):
         ids, _ = encoder.encode_batch([whole], split_joined=(1, keys[:1]))
         if len(encoder.encode(whole)) == 1:
             assert ids.tolist() == encoder.encode(text) + encoder.encode(whole[len(head) :])
+
+
+def test_a_token_that_joins_indentation_is_split_before_the_line_break():
+    text = "if a():\n        b()\n"
+    encoder = Encoder(train_tokenizer(weigh(count_words([text])), 300, "multilingual"))
+    keys = np.zeros(1, np.uint64)
+
+    def tokens(share):
+        ids, _ = encoder.encode_batch([text], split_joined=(share, keys))
+        return [encoder.token_bytes(i) for i in ids]
+
+    assert tokens(0) == [b"if", b" a", b"():\n       ", b" b", b"()\n"]
+    split = tokens(1)
+    assert not any(JOINED.fullmatch(token) for token in split)
+    assert b"".join(split).decode() == text
 
 
 def test_the_draw_depends_on_the_texts_key_and_on_nothing_else(encoder, scheme):

@@ -209,17 +209,40 @@ def test_an_earlier_expression_ends_the_text_for_a_later_one():
         "・",
         "カ",
     ]  # the third cuts what the second found
-    assert words("1๑", "multilingual") == ["1", "๑"]  # the second cuts what the first found
+    assert words("1〇", "multilingual") == ["1", "〇"]  # the second cuts what the first found
+    assert words(";\n  1", "multilingual") == [";\n  ", "1"]
+    assert words("\n  漢", "multilingual") == ["\n  ", "漢"]
 
 
 def test_what_no_expression_matches_is_one_word():
     assert words("a\x01\x02\x03b\x04", "deepseek-v3") == ["a", "\x01\x02", "\x03b", "\x04"]
 
 
-def test_multilingual_bounds_words_of_scripts_without_spaces():
-    assert words("漢" * 17, "multilingual") == ["漢" * 8, "漢" * 8, "漢"]
-    assert words("ก" * 25, "multilingual") == ["ก" * 12, "ก" * 12, "ก"]
+def test_multilingual_keeps_indentation_with_the_line_break_before_it():
+    code = "def f(x):\n        if x:\n\n\t\treturn {\r\n\t}\n  # a\tb"
+    assert words(code, "multilingual") == [
+        *("def", " f", "(x", "):\n       ", " if", " x", ":\n\n\t\t", "return", " {\r\n\t", "}\n "),
+        *(" #", " a", "\t", "b"),
+    ]
+    assert words("\n\n \n    a", "multilingual") == ["\n\n \n   ", " a"]
+    assert words("a\n b", "multilingual") == ["a", "\n", " b"]
+    assert words("}; \n  }", "multilingual") == ["};", " \n ", " }"]
+
+
+def test_multilingual_keeps_words_whole_that_are_written_with_apostrophes_joiners_and_tsheg():
+    assert words("It's l’été'", "multilingual") == ["It's", " l’été", "'"]
+    assert words("f'' 'a", "multilingual") == ["f", "''", " '", "a"]
     assert words("می\u200cخواهم", "multilingual") == ["می\u200cخواهم"]
+    assert words("བོད་ཡིག་། ་", "multilingual") == ["བོད་ཡིག་", "།", " ་"]
+    assert words("漢字かなabc", "multilingual") == ["漢字かな", "abc"]
+
+
+def test_superwords_go_on_across_spaces_and_hyphens_within_a_line():
+    text = "It's well-known, (as a rule); “so” we’d say.\n    But no"
+    assert words(text, "multilingual-superword") == [
+        "It's well-known", ",", " (", "as a rule", ");", " “", "so” we’d say", ".\n   ", " But no"
+    ]  # fmt: skip
+    assert words("a b c d e f g h i", "multilingual-superword") == ["a b c d e f g h", " i"]
 
 
 def test_an_unknown_scheme_is_refused_with_the_names():

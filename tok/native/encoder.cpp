@@ -252,10 +252,11 @@ void Encoder::give_back(std::unique_ptr<Worker> worker) const {
 //   left part ends in a run of white space, which all schemes but gpt2 take up to its last line
 //   break, a letter following or not. In gpt2 the run's last character is a word of its own when a
 //   letter follows and part of the run when the text ends: so there the line break must be all of
-//   the run, a visible ASCII character standing before it.
+//   the run, a visible ASCII character standing before it. multilingual takes up what white space
+//   stands behind the line break, too: there is none.
 //
-// Digits and runs of unspaced scripts, which some schemes count out in groups, begin anew there:
-// neither a space nor a line break is part of such a run.
+// Digits, which some schemes count out in groups, begin anew there: neither a space nor a line
+// break is part of a run of them.
 size_t Encoder::safe_cut(const uint8_t* text, size_t at, size_t size) const {
   for (size_t i = std::max<size_t>(at, 2); i + 1 < size; ++i) {
     if (text[i] == ' ' && scheme_ != Scheme::multilingual_superword) {

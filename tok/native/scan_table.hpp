@@ -35,11 +35,10 @@ enum : Kinds {
   kSpace = 1 << 6,          // \s
   kBreak = 1 << 7,          // \r or \n; also kSpace
   kDigit = 1 << 8,          // \p{N}
-  kBounded = 1 << 9,        // of a script whose runs are cut by themselves
-  kBoundedLetter = 1 << 10  // with kBounded: a letter or mark
+  kRun = 1 << 9,            // of the characters whose runs are cut by themselves
+  kRunLetter = 1 << 10,     // with kRun: a letter or mark
+  kRunDigit = 1 << 11       // with kDigit: of those characters, too
 };
-// From here up: 1 + the index of the bounded run that the character is of, or 0.
-constexpr int kGroupShift = 12;
 
 struct Character {
   Kinds kinds;

@@ -1,4 +1,4 @@
-// The scanners of the five schemes.
+// The scanners of the schemes.
 //
 // Each scheme is one struct: `kinds` says what a code point is to the scheme, as flags (see
 // scan_table.hpp), and `word` finds the end of the word that begins at a place. What the schemes
@@ -16,9 +16,8 @@
 
 #include "scanner.hpp"
 
-#include <array>
+#include <algorithm>
 #include <bit>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -237,25 +236,25 @@ struct O200k {
   }
 };
 
-// A set of characters of which a run is cut by itself, into pieces of at most `limit`.
-struct BoundedRun {
-  bool (*holds)(uint32_t c, uint32_t properties);
-  int limit;
-};
-
 // What deepseek-v3 and multilingual share, Own being the scheme itself. Three expressions, each
 // cutting what the one before it left, its matches included:
 //
 //   1  \p{N}{1,3}
-//   2  the bounded runs, [..]{1,limit}|[..]{1,limit}|..
-//   3  A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}J]*| ?[\p{P}\p{S}]+[\r\n]*
-//      |\s*[\r\n]+|\s+(?!\S)|\s+     with A the ASCII punctuation and J the scheme's joiners
+//   2  R+, R being the characters of runs: Han and Kana, more or less
+//   3  A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*
+//      |\s*[\r\n]+|\s+(?!\S)|\s+     with A the ASCII punctuation
 //
-// In the table, digits and the characters of bounded runs are nothing to expression 3: they end
-// every run of it, and to whitespace they are the end of the text. That does 1, 2 and 3 in one
-// pass, but for the pieces that 1 and 2 match. Expression 2 cuts digits where their group changes
-// (Thai digits beside ASCII's). Expression 3 leaves a bounded piece whole when it is all letters
-// and marks, and else cuts it with a second table, in which it is ordinary text.
+// In the table, digits and R are nothing to expression 3: they end every run of it, and to
+// whitespace they are the end of the text. That does 1, 2 and 3 in one pass, but for the pieces
+// that 1 and 2 match. Expression 2 cuts digits that are in R from others (〇 from 1). Expression 3
+// leaves a piece of R whole when it is all letters and marks, and else cuts it with a second table,
+// in which it is ordinary text.
+//
+// With kOurs, expression 3 is that of multilingual, in which I is indentation, J a joiner:
+//
+//      A[A-Za-z]+|[^\r\n\t\p{L}\p{P}\p{S}]?W(?:['’]W)*| ?[\p{P}\p{S}]+(?:[\r\n]+I?)?
+//      |\s*[\r\n]+I?|\s*\t(?=\S)|\s+(?!\S)|\s+
+//      with W = [\p{L}\p{M}][\p{L}\p{M}J]* and I = [^\S\r\n]*\t(?=\S)|[^\S\r\n]+(?!\S)
 //
 // Expression 3 does not match everything: control, format, private and unassigned characters
 // without a letter behind them are left over, and come out as one word for each stretch.
@@ -265,41 +264,38 @@ struct DeepSeekLike {
   static Kinds plain(uint32_t c, uint32_t properties) {
     if (c == '\r' || c == '\n') return kSpace | kBreak;
     if (properties & (unicode::kL | unicode::kM)) return kLetter;
-    if (properties & (unicode::kP | unicode::kS)) return kSymbol;
-    if (properties & unicode::kSpace) return kSpace | kPrefix;
-    return Own::is_joiner(c) ? kJoiner | kPrefix : kPrefix;
+    const Kinds joiner = Own::is_joiner(c) ? kJoiner : 0;
+    if (properties & (unicode::kP | unicode::kS)) return kSymbol | joiner;
+    if (properties & unicode::kSpace) return Own::kOurs && c == '\t' ? kSpace : kSpace | kPrefix;
+    return kPrefix | joiner;
   }
 
   static Kinds kinds(uint32_t c, uint32_t properties) {
-    Kinds group = 0;
-    for (size_t i = 0; i < Own::kBoundedRuns.size() && !group; ++i)
-      if (Own::kBoundedRuns[i].holds(c, properties))
-        group = static_cast<Kinds>((i + 1) << kGroupShift);
-    if (properties & unicode::kN) return group | kDigit;
-    if (!group) return plain(c, properties);
-    return group | kBounded | (plain(c, properties) & kLetter ? kBoundedLetter : 0);
+    const bool in_run = Own::in_run(c, properties);
+    if (properties & unicode::kN) return in_run ? kDigit | kRunDigit : kDigit;
+    if (!in_run) return plain(c, properties);
+    return plain(c, properties) & kLetter ? kRun | kRunLetter : kRun;
   }
 
   // The next word. Before `piece_end` it lies in a piece of which words have been cut already.
   [[gnu::always_inline]] static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
     if (const uint8_t* end = ascii_letters(at)) return end;
     const Character c = at.here();
-    if (c.is(kBounded | kDigit)) {
+    if (c.is(kRun | kDigit)) {
       if (at.p >= piece_end) {
         if (c.is(kDigit)) {
           piece_end = digits(at);
-        } else if (bounded(at, c.kinds, piece_end)) {
+        } else if (run(at, piece_end)) {
           return piece_end;
         }
       }
-      if (c.is(kDigit)) return digits_of_one_group({at.p, piece_end, at.table}, c.kinds);
+      if (c.is(kDigit)) return digits_of_one_kind({at.p, piece_end, at.table}, c.kinds);
       return word_in_piece(at.p, piece_end);
     }
     return word_of_third(at);
   }
 
-  // A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}][\p{L}\p{M}J]* that begins in ASCII, of which the
-  // first ends with its ASCII letters; nullptr if it is something else.
+  // A[A-Za-z]+, or a word of letters, that begins in ASCII; nullptr if it is something else.
   [[gnu::always_inline]] static const uint8_t* ascii_letters(Cursor at) {
     if (!sixteen_left(at.p, at.end)) return nullptr;
     const int bytes = ascii_word(at, Sixteen(at.p), kPrefix | kSymbol);
@@ -317,9 +313,29 @@ struct DeepSeekLike {
     return at.p;
   }
 
-  // (?:(?:[\p{P}\p{S}]{0,2} |['’-])W){0,kMoreWords} with W = [\p{L}\p{M}][\p{L}\p{M}J]*. Only one of
-  // the ways to join can match at a place, so there is nothing to go back to.
+  // Bytes of ' or ’, 0 if neither is here.
+  [[gnu::always_inline]] static int apostrophe(const Cursor& at) {
+    if (at.sees('\'')) return 1;
+    return at.end - at.p >= 3 && at.p[0] == 0xe2 && at.p[1] == 0x80 && at.p[2] == 0x99 ? 3 : 0;
+  }
+
+  // W at p, if it begins there.
+  [[gnu::always_inline]] static bool pass_word(Cursor& at, const uint8_t* p) {
+    const Cursor to{p, at.end, at.table};
+    const Character c = to.here();
+    if (!c.is(kLetter)) return false;
+    at.p = p + c.size;
+    at.pass(kLetter | kJoiner);
+    return true;
+  }
+
+  // Behind a W, the rest of V = W(?:['’]W)*, and of V(?:(?:[\p{P}\p{S}]{0,2} |-)V){0,kMoreWords}.
+  // Only one of the ways to go on can match at a place, so there is nothing to go back to.
   [[gnu::always_inline]] static void more_words(Cursor& at) {
+    if constexpr (Own::kOurs) {
+      while (const int bytes = apostrophe(at))
+        if (!pass_word(at, at.p + bytes)) break;
+    }
     if constexpr (requires { Own::kMoreWords; }) {
       for (int left = Own::kMoreWords; left > 0; --left) {
         Cursor to = at;
@@ -328,20 +344,11 @@ struct DeepSeekLike {
           to.p += c.size;
           c = to.here();
         }
-        if (to.sees(' ')) {
-          ++to.p;
-        } else if (at.sees('\'') || at.sees('-')) {
-          to.p = at.p + 1;
-        } else if (at.end - at.p >= 3 && at.p[0] == 0xe2 && at.p[1] == 0x80 && at.p[2] == 0x99) {
-          to.p = at.p + 3;
-        } else {
-          return;
-        }
-        c = to.here();
-        if (!c.is(kLetter)) return;
-        to.p += c.size;
-        to.pass(kLetter | kJoiner);
-        at.p = to.p;
+        if (!to.sees(' ')) to.p = at.p;
+        if (!to.sees(' ') && !to.sees('-')) return;
+        if (!pass_word(at, to.p + 1)) return;
+        while (const int bytes = apostrophe(at))
+          if (!pass_word(at, at.p + bytes)) break;
       }
     }
   }
@@ -351,25 +358,52 @@ struct DeepSeekLike {
     return word_of_third({p, end, table});
   }
 
-  // Find the end of a bounded piece; true if it is all letters and marks.
-  [[gnu::always_inline]] static bool bounded(Cursor at, Kinds kinds, const uint8_t*& piece_end) {
-    const Kinds group = kinds >> kGroupShift;
-    Kinds all = kBoundedLetter;
-    int left = Own::kBoundedRuns[group - 1].limit;
-    for (Character c; left > 0 && (c = at.here()).is(kBounded) && c.kinds >> kGroupShift == group;
-         --left) {
-      all &= c.kinds;
-      at.p += c.size;
-    }
+  // Find the end of a piece of R; true if it is all letters and marks.
+  [[gnu::always_inline]] static bool run(Cursor at, const uint8_t*& piece_end) {
+    Kinds all = kRunLetter;
+    for (Character c; (c = at.here()).is(kRun); at.p += c.size) all &= c.kinds;
     piece_end = at.p;
     return all != 0;
   }
 
-  static const uint8_t* digits_of_one_group(Cursor at, Kinds kinds) {
-    const Kinds group = kinds >> kGroupShift;
-    int left = group ? Own::kBoundedRuns[group - 1].limit : std::numeric_limits<int>::max();
-    for (Character c; left > 0 && (c = at.here()).size && c.kinds == kinds; --left) at.p += c.size;
+  static const uint8_t* digits_of_one_kind(Cursor at, Kinds kinds) {
+    for (Character c; (c = at.here()).size && c.kinds == kinds;) at.p += c.size;
     return at.p;
+  }
+
+  // \s*[\r\n]+I?|\s*\t(?=\S)|\s+(?!\S)|\s+ at a whitespace character. The run's last character is
+  // given back to what follows, unless it is a tab, a line break, or all there is.
+  [[gnu::always_inline]] static const uint8_t* lines(Cursor at) {
+    const uint8_t* const start = at.p;
+    if (sixteen_left(start, at.end)) {
+      const Sixteen bytes(start);
+      const int run = leading_run(bytes.spaces());
+      if (run > 0 && run < 16 && start[run] < 0x80) {
+        if (at.table.ascii(start[run]) & kDigit || start[run - 1] == '\t') return start + run;
+        const int given = std::bit_width(bytes.breaks() & ((1u << run) - 1));
+        return start + (run > given + 1 ? run - 1 : std::max(given, 1));
+      }
+    }
+    const uint8_t* after_break = start;
+    for (Cursor to = at; to.here().is(kSpace);) {
+      const Character c = to.here();
+      to.p += c.size;
+      if (c.is(kBreak)) after_break = to.p;
+    }
+    const uint8_t* const end = indentation({after_break, at.end, at.table});
+    if (end > start) return end;
+    return start + at.here().size;
+  }
+
+  // I?
+  [[gnu::always_inline]] static const uint8_t* indentation(Cursor at) {
+    const uint8_t* last = at.p;
+    Character c;
+    while ((c = at.here()).is(kSpace) && !c.is(kBreak)) {
+      last = at.p;
+      at.p += c.size;
+    }
+    return c.size == 0 || c.is(kDigit | kRun | kBreak) || *last == '\t' ? at.p : last;
   }
 
   [[gnu::always_inline]] static const uint8_t* word_of_third(Cursor at) {
@@ -387,8 +421,11 @@ struct DeepSeekLike {
       more_words(at);
       return at.p;
     }
-    if (const uint8_t* end = symbols(at, c, next)) return end;
-    if (c.is(kSpace)) return whitespace<true>(at, kDigit | kBounded);
+    if (const uint8_t* end = symbols(at, c, next)) {
+      const bool broken = Own::kOurs && (end[-1] == '\n' || end[-1] == '\r');
+      return broken ? indentation({end, at.end, at.table}) : end;
+    }
+    if (c.is(kSpace)) return Own::kOurs ? lines(at) : whitespace<true>(at, kDigit | kRun);
     return left_over(at);
   }
 
@@ -406,38 +443,33 @@ struct DeepSeekLike {
   }
 };
 
-// \p{N}{1,3}, then [一-龥぀-ゟ゠-ヿ]+, then expression 3 without joiners.
+// \p{N}{1,3}, then [一-龥぀-ゟ゠-ヿ]+, then expression 3.
 struct DeepSeekV3 : DeepSeekLike<DeepSeekV3> {
-  static constexpr std::array kBoundedRuns = {BoundedRun{
-      [](uint32_t c, uint32_t) {
-        return (c >= 0x4e00 && c <= 0x9fa5) || (c >= 0x3040 && c <= 0x30ff);
-      },
-      std::numeric_limits<int>::max()}};
+  static constexpr bool kOurs = false;
+  static bool in_run(uint32_t c, uint32_t) {
+    return (c >= 0x4e00 && c <= 0x9fa5) || (c >= 0x3040 && c <= 0x30ff);
+  }
   static bool is_joiner(uint32_t) { return false; }
 };
 
-// \p{N}{1,3}, then [Han Hiragana Katakana ー々]{1,8}|[Thai Lao Khmer Myanmar Tibetan]{1,12}, then
-// expression 3 with U+200C and U+200D for joiners.
+// \p{N}{1,3}, then [\p{Han}\p{Hiragana}\p{Katakana}ー々]+, then our expression 3 with U+200C, U+200D
+// and the tsheg for joiners.
 struct Multilingual : DeepSeekLike<Multilingual> {
-  static constexpr std::array kBoundedRuns = {
-      BoundedRun{[](uint32_t c, uint32_t properties) {
-                   using namespace unicode;
-                   return c == 0x30fc || c == 0x3005 ||
-                          (properties & (kHan | kHiragana | kKatakana)) != 0;
-                 },
-                 8},
-      BoundedRun{[](uint32_t, uint32_t properties) {
-                   using namespace unicode;
-                   return (properties & (kThai | kLao | kKhmer | kMyanmar | kTibetan)) != 0;
-                 },
-                 12}};
-  static bool is_joiner(uint32_t c) { return c == 0x200c || c == 0x200d; }
+  static constexpr bool kOurs = true;
+  static bool in_run(uint32_t c, uint32_t properties) {
+    using namespace unicode;
+    return c == 0x30fc || c == 0x3005 || (properties & (kHan | kHiragana | kKatakana)) != 0;
+  }
+  static bool is_joiner(uint32_t c) { return c == 0x200c || c == 0x200d || c == 0x0f0b; }
 };
 
 // The scheme multilingual, but a word may go on across spaces, for superwords.
 struct MultilingualSuperword : DeepSeekLike<MultilingualSuperword> {
-  static constexpr std::array kBoundedRuns = Multilingual::kBoundedRuns;
+  static constexpr bool kOurs = true;
   static constexpr int kMoreWords = 7;
+  static bool in_run(uint32_t c, uint32_t properties) {
+    return Multilingual::in_run(c, properties);
+  }
   static bool is_joiner(uint32_t c) { return Multilingual::is_joiner(c); }
 };
 
@@ -450,7 +482,7 @@ size_t fill(const uint8_t* text, size_t size, size_t& at, size_t& piece_end, siz
   const uint8_t* p = text + at;
   size_t count = 0;
   for (; p < end && count < capacity; ++count) {
-    if constexpr (requires { S::kBoundedRuns; }) {
+    if constexpr (requires { &S::in_run; }) {
       p = S::word(Cursor{p, end, table}, piece);
     } else {
       p = S::word(Cursor{p, end, table});
