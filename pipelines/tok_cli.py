@@ -133,7 +133,7 @@ def train(
     number of threads.
     """
     from pipelines.runner import make_progress
-    from pipelines.tok_train import Options
+    from pipelines.tok_job import Options
     from pipelines.tok_train import train as run
 
     options = Options(
