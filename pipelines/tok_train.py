@@ -38,6 +38,8 @@ from tok import (
 from tok.assemble import vocabulary_of
 from tok.trainer import BYTES
 
+NOTHING = "no words left to train on: the text is empty, or all weights are 0"
+
 
 def train(
     inputs: list[Path],
@@ -117,7 +119,7 @@ def learn(
     weights = _weights(words, options)
     table = weigh(words, weights)
     if not len(table):
-        raise ValueError("no words left to train on: the text is empty, or all weights are 0")
+        raise ValueError(NOTHING)
     learning = {
         "min_count": options.min_count,
         "max_token_bytes": options.max_token_bytes,
