@@ -13,7 +13,7 @@ file whose bytes are UTF-8 is one document, its language the one of its suffix (
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def find_files(paths: list[Path]) -> list[Path]:
                 for p in path.rglob("*")
                 if p.is_file() and not any(n.startswith(".") for n in p.relative_to(path).parts)
             ]
-            chosen = [p for p in inside if _kind(p) != "text"] or inside
+            chosen = [p for p in inside if kind_of(p) != "text"] or inside
             if not chosen:
                 raise ValueError(f"{path}: no files in this folder; expected text to measure on")
             files += sorted(chosen, key=os.fsencode)
@@ -69,14 +69,14 @@ def read_texts(
     """
     seen: dict[str | None, int] = {}
     for path in find_files(paths):
-        kind = _kind(path)
+        kind = kind_of(path)
         started(path)
         if kind == "parquet":
-            batches = _parquet(path, columns)
+            batches = parquet_batches(path, columns)
         elif kind == "jsonl":
             batches = _jsonl(path, columns)
         else:
-            batches = _plain(path, columns, None if path in paths else skipped)
+            batches = plain_batches(path, columns, None if path in paths else skipped)
         for batch in batches:
             if lines is not None:
                 batch = _between(batch, lines, path)
@@ -88,13 +88,14 @@ def read_texts(
 def present_columns(paths: list[Path], names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the names that some Parquet file has as a column; all of them for other files."""
     files = find_files(paths)
-    if any(_kind(path) != "parquet" for path in files):
+    if any(kind_of(path) != "parquet" for path in files):
         return names
     found = {name for path in files for name in _schema(path).names}
     return tuple(name for name in names if name in found)
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """ "parquet", "jsonl" or, for all other files, "text"."""
     name = path.name.lower()
     if name.endswith(".parquet"):
         return "parquet"
@@ -108,7 +109,10 @@ def _schema(path: Path) -> pa.Schema:
         raise ValueError(f"{path}: cannot be opened as Parquet: {one_line(error)}") from None
 
 
-def _parquet(path: Path, columns: tuple[str, ...]) -> Batches:
+def parquet_batches(
+    path: Path, columns: tuple[str, ...], row_groups: list[int] | None = None
+) -> Batches:
+    """Batches of a Parquet file, or of some of its row groups."""
     schema = _schema(path)
     if "text" not in schema.names:
         has = ", ".join(schema.names)
@@ -119,7 +123,9 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> Batches:
         with pq.ParquetFile(path) as file:
             row = 0
             for batch in file.iter_batches(
-                _BATCH_ROWS, columns=[name for name in wanted if name in schema.names]
+                _BATCH_ROWS,
+                row_groups=row_groups,
+                columns=[name for name in wanted if name in schema.names],
             ):
                 made = {
                     name: _strings(batch[source], path, source, row)
@@ -163,27 +169,32 @@ def _is_string(type_: pa.DataType) -> bool:
 
 
 def _jsonl(path: Path, columns: tuple[str, ...]) -> Batches:
-    rows: list[tuple] = []
-    held = 0
     try:
         with pa.input_stream(str(path), compression="detect") as raw:
-            for number, line in enumerate(_lines(raw), 1):
-                if not line.strip():
-                    continue
-                row = _row(line, f"{path}, line {number:,}")
-                key = row.get("line", row.get("id"))
-                rows.append((row["text"], key, *(row.get(name) for name in columns)))
-                held += len(line)
-                if held >= _BATCH_BYTES or len(rows) == _BATCH_ROWS:
-                    yield _of_rows(rows, columns)
-                    rows, held = [], 0
+            yield from jsonl_batches(split_lines(raw), str(path), columns)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: cannot be read: {one_line(error)}") from None
+
+
+def jsonl_batches(lines: Iterable[bytes], where: str, columns: tuple[str, ...]) -> Batches:
+    """Batches of lines of JSON; where: the file, as errors name it."""
+    rows: list[tuple] = []
+    held = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        row = _row(line, f"{where}, line {number:,}")
+        key = row.get("line", row.get("id"))
+        rows.append((row["text"], key, *(row.get(name) for name in columns)))
+        held += len(line)
+        if held >= _BATCH_BYTES or len(rows) == _BATCH_ROWS:
+            yield _of_rows(rows, columns)
+            rows, held = [], 0
     if rows:
         yield _of_rows(rows, columns)
 
 
-def _lines(raw: pa.NativeFile) -> Iterator[bytes]:
+def split_lines(raw: pa.NativeFile) -> Iterator[bytes]:
     """Lines of a stream, which Arrow's own streams do not split once they are decompressed."""
     rest = b""
     while chunk := raw.read(1 << 20):
@@ -212,7 +223,10 @@ def _of_rows(rows: list[tuple], columns: tuple[str, ...]) -> pa.RecordBatch:
     return _batch(made)
 
 
-def _plain(path: Path, columns: tuple[str, ...], skipped: Callable[[Path], None] | None) -> Batches:
+def plain_batches(
+    path: Path, columns: tuple[str, ...], skipped: Callable[[Path], None] | None
+) -> Batches:
+    """The file as one document; skipped is told of one that is no UTF-8, which else is an error."""
     try:
         text = path.read_bytes().decode()
     except OSError as error:
@@ -222,10 +236,15 @@ def _plain(path: Path, columns: tuple[str, ...], skipped: Callable[[Path], None]
             raise ValueError(f"{path}: no UTF-8 at byte {error.start:,}; convert it") from None
         skipped(path)
         return
+    yield plain_document(path, text, columns)
+
+
+def plain_document(path: Path, text: str, columns: tuple[str, ...]) -> pa.RecordBatch:
+    """A text of a file, with the language that its suffix says."""
     language = code_language(path.name) or path.suffix.lower().removeprefix(".") or None
     made = {name: pa.array([language if name == "language" else None], pa.string())
             for name in columns}  # fmt: skip
-    yield _batch({"text": pa.array([text]), "key": pa.nulls(1, pa.string())} | made)
+    return _batch({"text": pa.array([text]), "key": pa.nulls(1, pa.string())} | made)
 
 
 def _batch(columns: dict[str, pa.Array]) -> pa.RecordBatch:

@@ -182,6 +182,12 @@ def train(
     memory: MemoryOption = "4GiB",
     threads: ThreadsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the tokenizer in --out.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only forecast time, memory and disk, from a sample.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="With --plan: write the forecast as JSON.")
+    ] = None,
 ) -> None:
     """Train a byte-level BPE tokenizer, from counts or from text.
 
@@ -190,7 +196,7 @@ def train(
     number of threads.
     """
     from pipelines.runner import make_progress
-    from pipelines.tok_train import Options
+    from pipelines.tok_job import Options
     from pipelines.tok_train import train as run
 
     options = Options(
@@ -200,6 +206,22 @@ def train(
         superword_after=superword_after, superword_counts=superword_counts, parity=parity,
         parity_merges=parity_merges, parity_window=parity_window, parity_alpha=parity_alpha,
     )  # fmt: skip
+    if json is not None and not plan:
+        raise ValueError("--json: only --plan has something to write there")
+    if plan:
+        from pipelines.files import write_json
+        from pipelines.tok_plan import plan as forecast
+        from pipelines.tok_plan import print_plan
+
+        with make_progress(errors) as progress:
+            result = forecast(
+                inputs, out, options, force=force, memory=_bytes(memory), threads=threads,
+                progress=progress, warn=_warn,
+            )  # fmt: skip
+        if json is not None:
+            write_json(json, result)
+        print_plan(result, console)
+        return
     with make_progress(errors) as progress:
         about = run(
             inputs, out, options, force=force, memory=_bytes(memory), threads=threads,

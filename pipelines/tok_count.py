@@ -66,7 +66,7 @@ def count(
     for number, batch in enumerate(batches):
         if number < state["batches"]:
             continue
-        counter.add(batch["text"], _groups(batch, columns))
+        counter.add(batch["text"], groups_of(batch, columns))
         documents += batch.num_rows
         size += pc.sum(pc.binary_length(batch["text"])).as_py() or 0
         if len(counter.spilled) > state["runs"]:
@@ -102,7 +102,8 @@ def _state(parts: Path, job: dict, restart: bool) -> dict:
     return state
 
 
-def _groups(batch: pa.RecordBatch, columns: tuple[str, ...]) -> str | list[str]:
+def groups_of(batch: pa.RecordBatch, columns: tuple[str, ...]) -> str | list[str]:
+    """The group of each document of a batch; "" for all where there are no columns to go by."""
     if not columns:
         return ""
     values = [batch[name].fill_null("unknown").to_pylist() for name in columns]

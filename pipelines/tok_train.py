@@ -6,10 +6,9 @@ made), `tokenizer_training.json` (what it was made of and how), and the counts i
 
 import difflib
 import json
-import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,13 +20,10 @@ from tokenizers import Tokenizer
 
 from pipelines.files import atomic, write_json
 from pipelines.runner import Bar
-from pipelines.texts import read_texts
 from pipelines.tok_count import count
+from pipelines.tok_job import Job, Options, prepare
 from tok import (
-    COUNTS_SCHEMA,
-    SCHEMES,
     Vocabulary,
-    about_counts,
     assemble,
     count_words,
     export_tokenizer,
@@ -39,41 +35,10 @@ from tok import (
     temper,
     weigh,
 )
-from tok.assemble import max_tokens, vocabulary_of
-from tok.load import read_definition
+from tok.assemble import vocabulary_of
 from tok.trainer import BYTES
 
-
-@dataclass
-class Options:
-    """What can be chosen; see the command's help."""
-
-    vocab_size: int = 128_000
-    scheme: str | None = None
-    weights: dict[str, float] = field(default_factory=dict)
-    temperature: float = 1.0
-    min_count: int = 1
-    max_token_bytes: int = 128
-    protect: Path | None = None
-    forbid: Path | None = None
-    reserved: int = 0
-    bos: bool = False
-    extend: Path | None = None
-    superword_after: int | None = None
-    superword_counts: Path | None = None
-    parity: Path | None = None
-    parity_merges: int | None = None
-    parity_window: int = 0
-    parity_alpha: float = 2.0
-
-
-@dataclass
-class Words:
-    """Counted words: the table, the scheme that cut them, and the files it came from."""
-
-    table: pa.Table
-    scheme: str
-    files: list[Path]
+NOTHING = "no words left to train on: the text is empty, or all weights are 0"
 
 
 def train(
@@ -91,87 +56,104 @@ def train(
 
     inputs: files of counts, or text. Raises ValueError for whatever a user can mend.
     """
-    if (out / "tokenizer.json").exists() and not force:
-        raise ValueError(f"{out}: holds a tokenizer already; --force replaces it")
-    protected, forbidden = _tokens(options.protect), _tokens(options.forbid)
+    job = prepare(inputs, out, options, force=force)
     counting = {"memory": memory, "threads": threads, "progress": progress, "warn": warn}
     clock = time.monotonic()
-    words = _words(inputs, options.scheme, out / "counts.parquet", counting)
-    weights = _weights(words.table, options)
-    table = weigh(words.table, weights)
-    if not len(table):
-        raise ValueError(f"{inputs[0]}: no words left to train on; look at weights and counts")
-    learning = {
-        "min_count": options.min_count,
-        "max_token_bytes": options.max_token_bytes,
-        "forbidden": forbidden,
-    }
-    bar = Bar(progress, progress.add_task("merges", total=options.vocab_size, note=""))
-    scheme = words.scheme
-    if options.extend is not None:
-        tokenizer, vocabulary = _extended(options, words, table, threads, bar, learning)
-    else:
-        last = max_tokens(options.vocab_size)
-        start = protect(protected) if protected else BYTES
-        vocabulary = _first(options, words, table, start, last, threads, bar, learning)
-        if options.superword_after is not None:
-            scheme = _superword(words.scheme)
-            more = _superwords(inputs, options, scheme, out, counting)
-            vocabulary = learn_merges(
-                weigh(more.table, _weights(more.table, options)),
-                last, start=vocabulary, threads=threads, progress=bar.at, **learning,
-            )  # fmt: skip
-        if options.parity is not None:
-            vocabulary = _parity(options, words, vocabulary, weights, bar, learning, warn)
-        tokenizer = assemble(vocabulary, scheme, bos=options.bos, reserved=options.reserved)
-    bar.at(options.vocab_size)
+    files = inputs if job.counted else [out / "counts.parquet"]
+    if not job.counted:
+        count(inputs, files[0], scheme=job.scheme, **counting)
 
+    def superwords() -> pa.Table:
+        path = options.superword_counts or out / "counts-superword.parquet"
+        if options.superword_counts is None:
+            count(inputs, path, scheme=job.superword, **counting)
+        files.append(path)
+        return read_counts([path])
+
+    bar = Bar(progress, progress.add_task("merges", total=options.vocab_size, note=""))
+    learned = learn(job, read_counts(files), superwords, threads, bar.at, warn)
+    bar.at(options.vocab_size)
+    tokenizer = learned.tokenizer
+    if (size := tokenizer.get_vocab_size()) < options.vocab_size:
+        warn(
+            f"the vocabulary has {size:,} tokens, not {options.vocab_size:,}: no pair is left that "
+            f"occurs {options.min_count} times and makes an allowed token; more text, or a lower "
+            "--min-count, gives more"
+        )
     about = {
         "options": {name: _plain(value) for name, value in asdict(options).items()},
-        "scheme": scheme,
-        "inputs": [{"path": str(path), "bytes": path.stat().st_size} for path in words.files],
-        "distinct_words": len(table),
-        "vocab_size": tokenizer.get_vocab_size(),
+        "scheme": job.superword or job.scheme,
+        "inputs": [{"path": str(path), "bytes": path.stat().st_size} for path in files],
+        "distinct_words": learned.distinct,
+        "vocab_size": size,
         "seconds": round(time.monotonic() - clock, 1),
         "versions": {name: version(name) for name in ("gristmill", "tokenizers")},
     }
     out.mkdir(parents=True, exist_ok=True)
     with atomic(out / "merges.parquet") as path:
-        pq.write_table(_merge_table(vocabulary), path, compression="zstd")
+        pq.write_table(_merge_table(learned.vocabulary), path, compression="zstd")
     write_json(out / "tokenizer_training.json", about)
     export_tokenizer(tokenizer, out, bos=options.bos)
     return about
 
 
-def _words(inputs: list[Path], scheme: str | None, kept: Path, counting: dict) -> Words:
-    """The counts of the inputs; text is counted into the file `kept`."""
-    for path in inputs:
-        if not path.exists():
-            raise ValueError(f"{path}: no such file or folder")
-    counted = [path for path in inputs if _holds_counts(path)]
-    if counted and len(counted) < len(inputs):
-        other = next(path for path in inputs if path not in counted)
-        raise ValueError(f"{other}: is text, {counted[0]} is counts; give one kind of input")
-    if not counted:
-        count(inputs, kept, scheme=scheme or "multilingual", **counting)
-        counted = [kept]
-    schemes = {about_counts(path).get("scheme"): path for path in counted}
-    if len(schemes) > 1:
-        (one, path), (two, other) = list(schemes.items())[:2]
-        raise ValueError(f"{other}: counted by scheme {two}, {path} by {one}; they don't add up")
-    found = next(iter(schemes)) or scheme or "multilingual"
-    if scheme is not None and scheme != found:
-        raise ValueError(f"{counted[0]}: counted by scheme {found}, not {scheme}; count again")
-    return Words(read_counts(counted), found, counted)
+@dataclass
+class Learned:
+    """What training gives; distinct: how many different words it began with."""
+
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    distinct: int
 
 
-def _holds_counts(path: Path) -> bool:
-    if path.suffix != ".parquet" or not path.is_file():
-        return False
-    try:
-        return set(COUNTS_SCHEMA.names) <= set(pq.read_schema(path).names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: cannot be opened as Parquet ({error})") from None
+def learn(
+    job: Job,
+    words: pa.Table,
+    superwords: Callable[[], pa.Table],
+    threads: int | None,
+    progress: Callable[[int], None],
+    warn: Callable[[str], None],
+) -> Learned:
+    """From counts to a tokenizer. superwords gives the counts of the second stage, if any."""
+    options = job.options
+    weights = _weights(words, options)
+    table = weigh(words, weights)
+    if not len(table):
+        raise ValueError(NOTHING)
+    learning = {
+        "min_count": options.min_count,
+        "max_token_bytes": options.max_token_bytes,
+        "forbidden": job.forbidden,
+        "progress": progress,
+    }
+    if job.base is not None:
+        tokenizer = Tokenizer.from_str(job.base.source)
+        new = options.vocab_size - tokenizer.get_vocab_size()
+        tokenizer = extend_tokenizer(tokenizer, table, new, threads=threads, **learning)
+        return Learned(tokenizer, vocabulary_of(json.loads(tokenizer.to_str())), len(table))
+    start = protect(job.protected) if job.protected else BYTES
+    plain = job.size
+    if job.superword is not None:
+        plain = options.superword_after
+    if job.dev:
+        merges = options.parity_merges
+        plain = len(start) if merges is None else max(job.size - merges, len(start))
+    vocabulary = learn_merges(table, plain, start=start, threads=threads, **learning)
+    if job.superword is not None:
+        more = superwords()
+        vocabulary = learn_merges(
+            weigh(more, _weights(more, options)), job.size, start=vocabulary, threads=threads,
+            **learning,
+        )  # fmt: skip
+    if job.dev:
+        counts, dev = _by_language(job, words, weights, warn)
+        vocabulary = learn_merges_parity(
+            counts, dev, job.size, start=vocabulary, window=options.parity_window,
+            alpha=options.parity_alpha, **learning,
+        )  # fmt: skip
+    scheme = job.superword or job.scheme
+    tokenizer = assemble(vocabulary, scheme, bos=options.bos, reserved=options.reserved)
+    return Learned(tokenizer, vocabulary, len(table))
 
 
 def _weights(counts: pa.Table, options: Options) -> dict[str, float] | None:
@@ -182,115 +164,34 @@ def _weights(counts: pa.Table, options: Options) -> dict[str, float] | None:
         if group not in weights:
             near = difflib.get_close_matches(group, list(weights), 3) or sorted(weights)[:5]
             raise ValueError(f"--weight {group}: no such group in the counts; near: {near}")
-        if not factor >= 0:
-            raise ValueError(f"--weight {group}={factor}: expected 0 or more")
         weights[group] *= factor
     return weights
 
 
-def _first(
-    options: Options, words: Words, table: pa.Table, start: Vocabulary, last: int,
-    threads: int | None, bar: Bar, learning: dict,
-) -> Vocabulary:  # fmt: skip
-    """What plain frequency chooses: all of it, or what comes before superwords or parity."""
-    if options.superword_after is not None:
-        _superword(words.scheme)
-        last = min(last, options.superword_after)
-    if options.parity is not None:
-        last -= last - len(start) if options.parity_merges is None else options.parity_merges
-    return learn_merges(table, last, start=start, threads=threads, progress=bar.at, **learning)
-
-
-def _superword(scheme: str) -> str:
-    name = f"{scheme}-superword"
-    if name not in SCHEMES:
-        have = [s for s in SCHEMES if f"{s}-superword" in SCHEMES]
-        raise ValueError(f"--superword-after: not for scheme {scheme}, only for {', '.join(have)}")
-    return name
-
-
-def _superwords(
-    inputs: list[Path], options: Options, scheme: str, out: Path, counting: dict
-) -> Words:
-    if options.superword_counts is not None:
-        if not _holds_counts(options.superword_counts):
-            raise ValueError(f"{options.superword_counts}: no Parquet file of counts")
-        inputs = [options.superword_counts]
-    elif any(_holds_counts(path) for path in inputs):
-        raise ValueError(
-            "--superword-after: needs the text, or --superword-counts, counts of it that were made "
-            f"with `gristmill tok count --scheme {scheme}`"
-        )
-    return _words(inputs, scheme, out / "counts-superword.parquet", counting)
-
-
-def _extended(
-    options: Options, words: Words, table: pa.Table, threads: int | None, bar: Bar, learning: dict
-) -> tuple[Tokenizer, Vocabulary]:
-    definition = read_definition(options.extend)
-    if definition.scheme != words.scheme:
-        raise ValueError(
-            f"{options.extend}: cuts text by scheme {definition.scheme}, the counts were cut by "
-            f"{words.scheme}; count again with --scheme {definition.scheme}"
-        )
-    tokenizer = Tokenizer.from_str(definition.source)
-    new = options.vocab_size - tokenizer.get_vocab_size()
-    if new <= 0:
-        have = tokenizer.get_vocab_size()
-        raise ValueError(f"--vocab-size {options.vocab_size}: the tokenizer has {have} already")
-    extended = extend_tokenizer(tokenizer, table, new, threads=threads, progress=bar.at, **learning)
-    return extended, vocabulary_of(json.loads(extended.to_str()))
-
-
-def _parity(
-    options: Options, words: Words, start: Vocabulary, weights: dict | None, bar: Bar,
-    learning: dict, warn: Callable[[str], None],
-) -> Vocabulary:  # fmt: skip
-    """The last merges, each for the development language that is worst off."""
-    if options.superword_after is not None or options.extend is not None:
-        raise ValueError("--parity: cannot be combined with --superword-after or --extend")
-    texts: dict[str, list[str]] = {}
-    for batch in read_texts([options.parity], ("language",)):
-        pairs = zip(batch["language"].to_pylist(), batch["text"].to_pylist(), strict=True)
-        for language, text in pairs:
-            texts.setdefault(language or "", []).append(text)
-    groups = sorted(set(words.table["group"].to_pylist()))
-    counts, dev = {}, {}
-    for language, lines in sorted(texts.items()):
+def _by_language(
+    job: Job, words: pa.Table, weights: dict | None, warn: Callable[[str], None]
+) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
+    """Counts and development words of the languages that have both."""
+    path = job.options.parity
+    groups = sorted(pc.unique(words["group"]).to_pylist())
+    counts, dev, without = {}, {}, []
+    for language, lines in sorted(job.dev.items()):
         mine = [g for g in groups if g == language or g.rpartition("/")[2] == language]
         if not mine:
-            warn(f"{options.parity}: no counts for language {language!r}, left out")
+            without.append(language)
             continue
-        chosen = words.table.filter(pc.is_in(words.table["group"], pa.array(mine)))
+        chosen = words.filter(pc.is_in(words["group"], pa.array(mine)))
         counts[language] = weigh(chosen, weights)
-        dev[language] = weigh(count_words(lines, language, words.scheme))
+        dev[language] = weigh(count_words(lines, language, job.scheme))
     if not dev:
-        raise ValueError(f"{options.parity}: none of its languages is a group of the counts")
-    return learn_merges_parity(
-        counts, dev, max_tokens(options.vocab_size), start=start,
-        window=options.parity_window, alpha=options.parity_alpha, progress=bar.at, **learning,
-    )  # fmt: skip
-
-
-def _tokens(path: Path | None) -> list[bytes]:
-    r"""One token a line; \n, \r, \t, \\ and \xNN stand for those bytes."""
-    if path is None:
-        return []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; expected a file with a token a line") from None
-    return [_ESCAPE.sub(_byte, line) for line in lines if line]
-
-
-_ESCAPE = re.compile(rb"\\(?:[nrt\\]|x[0-9a-fA-F]{2})")
-
-
-def _byte(match: re.Match[bytes]) -> bytes:
-    escape = match[0][1:]
-    if escape[:1] == b"x":
-        return bytes.fromhex(escape[1:].decode())
-    return {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}[escape]
+        raise ValueError(
+            f"{path}: none of its languages ({', '.join(without[:5])}, …) is a group of the counts "
+            f"({', '.join(groups[:5])}, …)"
+        )
+    if without:
+        few = ", ".join(without[:8]) + (", …" if len(without) > 8 else "")
+        warn(f"{path}: no counts for {len(without)} of its languages, left out: {few}")
+    return counts, dev
 
 
 def _plain(value):

@@ -53,6 +53,11 @@ class WordCounter:
         self._own: tempfile.TemporaryDirectory | None = None
         self.spilled: list[Path] = []
 
+    @property
+    def held(self) -> int:
+        """Bytes that the hash tables take now."""
+        return self._native.memory()
+
     def add(self, texts: Texts, groups: str | Sequence[str] = "") -> None:
         """Count texts; groups: one name for all of them, or one for each.
 
@@ -73,7 +78,7 @@ class WordCounter:
             n = len(offsets) - 1
             self._native.add(data, offsets, codes[at : at + n] if len(codes) else codes)
             at += n
-        if self._memory is not None and self._native.memory() > self._memory:
+        if self._memory is not None and self.held > self._memory:
             self.spill()
 
     def spill(self) -> Path:
@@ -100,7 +105,7 @@ class WordCounter:
         if not self.spilled:
             yield from self._take(ordered=True).to_batches()
             return
-        if self._native.memory():
+        if self.held:
             self.spill()
         yield from merge_batches([read_batches(path) for path in self.spilled])
         self.spilled = []
@@ -240,7 +245,7 @@ def weigh(counts: pa.Table, weights: Mapping[str, float] | None = None) -> pa.Ta
     the nearest integer, and words that come to 0 are dropped. Quick on sorted counts, and on counts
     of one group, which are left in their order.
     """
-    groups = _one_array(pc.dictionary_encode(counts["group"]))
+    groups = _one_array(pc.dictionary_encode(counts["group"].cast(pa.string())))
     names = groups.dictionary.to_pylist()
     words = _one_array(counts["word"])
     several = len(names) > 1

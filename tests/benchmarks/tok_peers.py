@@ -31,7 +31,7 @@ from typing import Any
 
 from corpora import Corpus
 from tok_encoders import ENCODERS
-from tok_trainers import TRAINERS
+from tok_trainers import PARITY, TRAINERS
 
 
 def forget_peak() -> int:
@@ -82,6 +82,39 @@ def train(job: dict) -> dict:
     Path(job["out"]).write_text("\n".join(token.hex() for token in tokens))
     answer = {"seconds": [seconds], "cpu": [cpu], "peak": peak, "own": peak - before + text_held}
     return answer | {"n": len(tokens), "bytes": corpus.size}
+
+
+def parity(job: dict) -> dict:
+    """Parity training on the development lines; tokens of each language on the other lines."""
+    import pyarrow.parquet as pq
+    from tokenizers import Tokenizer, models
+
+    from tok.assemble import spell
+    from tok.schemes import pretokenizer
+
+    chosen = [("language", "in", job["languages"])]
+    table = pq.read_table(job["corpus"], filters=chosen).sort_by("line").to_pylist()
+    train: dict[str, list[str]] = {name: [] for name in job["languages"]}
+    test: dict[str, list[str]] = {name: [] for name in job["languages"]}
+    for row in table:
+        part = train if row["line"] < job["dev_lines"] else test
+        part[row["language"]].append(row["text"])
+    run = PARITY[job["library"]](train, job)
+    forget_peak()
+    merges, seconds, cpu = timed(run)
+    peak = peak_memory()
+    pairs = [(spell(left), spell(right)) for left, right in merges]
+    tokens = dict.fromkeys([spell(bytes([b])) for b in range(256)] + [a + b for a, b in pairs])
+    vocab = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs))
+    tokenizer.pre_tokenizer = pretokenizer(job["scheme"])
+    sizes = {
+        name: sum(len(e.ids) for e in tokenizer.encode_batch(lines)) for name, lines in test.items()
+    }
+    Path(job["out"]).write_text("\n".join((left + right).hex() for left, right in merges))
+    size = sum(len(line.encode()) for lines in train.values() for line in lines)
+    answer = {"seconds": [seconds], "cpu": [cpu], "peak": peak, "held": size, "bytes": size}
+    return answer | {"n": len(merges), "tokens": sizes}
 
 
 def encode(job: dict) -> dict:
@@ -135,7 +168,13 @@ def versions(job: dict) -> dict:
     return {"versions": found, "deepseek": next((f for f in files if Path(f).is_file()), None)}
 
 
-TASKS = {"train": train, "encode": encode, "tokenizer": tokenizer, "versions": versions}
+TASKS = {
+    "train": train,
+    "parity": parity,
+    "encode": encode,
+    "tokenizer": tokenizer,
+    "versions": versions,
+}
 
 
 def main() -> None:

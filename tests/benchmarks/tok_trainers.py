@@ -13,6 +13,8 @@ setting that gives the merges asked for:
 * gigatoken: one buffer and a separator (0xFF, no byte of UTF-8); GPT-2's split only.
 * rustbpe, bpeasy: an iterator over documents and GPT-2's regex. bpeasy breaks ties in its own way.
 
+`PARITY` is parity training, which of the others only `tokenizers` has.
+
 Peers are imported where they are called: they may live in an environment of their own.
 """
 
@@ -157,3 +159,48 @@ TRAINERS = {
     "gigatoken": train_gigatoken,
     "bpeasy": train_bpeasy,
 }
+
+
+def parity_ours(train: dict[str, list[str]], job: dict) -> Callable[[], list[tuple[bytes, bytes]]]:
+    """Parity training from lines by language, which are the development text as well."""
+    from tok import count_words, learn_merges_parity, weigh
+
+    def run() -> list[tuple[bytes, bytes]]:
+        counts = {
+            name: weigh(count_words(lines, scheme=job["scheme"], threads=job["threads"]))
+            for name, lines in train.items()
+        }
+        learned = learn_merges_parity(counts, counts, 256 + job["merges"])
+        pairs = learned.merges[:, :2].tolist()
+        return [(learned.tokens[left], learned.tokens[right]) for left, right in pairs]
+
+    return run
+
+
+def parity_tokenizers(
+    train: dict[str, list[str]], job: dict
+) -> Callable[[], list[tuple[bytes, bytes]]]:
+    """The same by ParityBpeTrainer, which breaks ties in another way (tests/tok/test_parity.py)."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    from tok.schemes import pretokenizer
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pretokenizer(job["scheme"])
+    trainer = trainers.ParityBpeTrainer(
+        num_merges=job["merges"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+
+    def run() -> list[tuple[bytes, bytes]]:
+        texts = [iter(lines) for lines in train.values()]
+        dev = [iter(lines) for lines in train.values()]
+        trainer.train_from_iterator(tokenizer, texts, dev_iterators=dev)
+        merges = json.loads(tokenizer.to_str())["model"]["merges"]
+        return [(spelling(left), spelling(right)) for left, right in merges]
+
+    return run
+
+
+PARITY = {"ours": parity_ours, "tokenizers": parity_tokenizers}

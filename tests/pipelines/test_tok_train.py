@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from tok import Encoder, count_words, train_tokenizer, weigh, write_counts
 
@@ -112,7 +112,7 @@ def test_parity_helps_the_language_that_is_worst_off(folder, tmp_path):
         counts, "--out", tmp_path / "fair", "--vocab-size", 420, "--parity",
         tmp_path / "dev.parquet", "--parity-merges", 100,
     )  # fmt: skip
-    assert "no counts for language 'xxx_Latn'" in said
+    assert "no counts for 1 of its languages, left out: xxx_Latn" in said
     plain, fair = (Encoder.load(tmp_path / name) for name in ("plain", "fair"))
 
     def gap(encoder):
@@ -122,16 +122,50 @@ def test_parity_helps_the_language_that_is_worst_off(folder, tmp_path):
     assert gap(fair) < gap(plain)
 
 
+def test_a_vocabulary_larger_than_the_text_allows_is_said_to_be_smaller(folder, tmp_path):
+    (tmp_path / "few.txt").write_text("der Hund und der Hut " * 9)
+    said = run(tmp_path / "few.txt", "--out", tmp_path / "out", "--vocab-size", 1000)
+    size = json.loads((tmp_path / "out" / "tokenizer_training.json").read_text())["vocab_size"]
+    assert f"the vocabulary has {size} tokens, not 1,000: no pair is left" in said
+
+
+def test_what_is_extended_says_by_which_scheme_text_is_cut(folder, tmp_path):
+    base = train_tokenizer(weigh(count_words(TEXTS[:3], scheme="o200k")), 400, "o200k")
+    base.save(str(tmp_path / "base.json"))
+    run(
+        folder / "text.parquet", "--out", tmp_path / "out", "--extend", tmp_path / "base.json",
+        "--vocab-size", 500,
+    )  # fmt: skip
+    assert Encoder.load(tmp_path / "out").scheme == "o200k"
+    Tokenizer(models.WordPiece({"a": 0}, unk_token="a")).save(str(tmp_path / "other.json"))
+    for arguments, said in (
+        (["--extend", tmp_path / "other.json"], "cannot be extended: its model is WordPiece"),
+        (["--extend", tmp_path / "base.json", "--reserved", 2], "--reserved: cannot be combined"),
+        (["--extend", tmp_path / "base.json", "--vocab-size", 300], "has 405 tokens already"),
+        (["--extend", tmp_path / "base.json"], "count with --scheme o200k"),
+    ):
+        assert said in run(folder / "counts.parquet", "--out", tmp_path / "no", *arguments, code=1)
+    assert not (tmp_path / "no").exists()
+
+
 def test_mistakes_are_told_in_a_line(folder, tmp_path):
     counts, out = folder / "counts.parquet", tmp_path / "out"
+    (tmp_path / "both").write_text("the\n")
+    (tmp_path / "foreign.jsonl").write_text('{"text": "Ketu.", "language": "xxx_Latn"}\n')
     for arguments, said in (
         (["--vocab-size", 100], "at least 259"),
         (["--weight", "web/eng=2"], "near: ['web/eng_Latn'"),
         (["--weight", "web/eng_Latn=much"], "expected GROUP=FACTOR"),
         (["--scheme", "gpt2"], "counted by scheme multilingual, not gpt2"),
-        (["--superword-after", 300], "needs the text"),
+        (["--superword-after", 280], "needs the text"),
         (["--temperature", 0], "must be positive"),
         (["--protect", tmp_path / "none"], "none: No such file"),
+        (["--protect", tmp_path / "both", "--forbid", tmp_path / "both"], "which"),
+        (["--superword-after", 297], "expected less than the 297 bytes and merges"),
+        (["--superword-counts", counts], "without --superword-after"),
+        (["--superword-after", 280, "--superword-counts", counts], "by scheme multilingual, exp"),
+        (["--parity", tmp_path / "both"], "no text with a `language`"),
+        (["--parity", tmp_path / "foreign.jsonl"], "none of its languages (xxx_Latn, …) is a"),
     ):
         assert said in run(counts, "--out", out, "--vocab-size", 300, *arguments, code=1)
     assert "no such file" in run(tmp_path / "none", "--out", out, code=1)

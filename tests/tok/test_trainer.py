@@ -18,7 +18,6 @@ from tok import (
     count_words,
     extend_tokenizer,
     learn_merges,
-    learn_merges_parity,
     pretokenizer,
     protect,
     train_tokenizer,
@@ -227,68 +226,6 @@ def test_a_tokenizer_that_is_no_byte_level_bpe_is_not_extended():
         vocabulary_of({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})
     with pytest.raises(ValueError, match="Unigram"):
         vocabulary_of({"model": {"type": "Unigram"}})
-
-
-def slow_parity(train, dev, max_tokens, units):
-    """Parity-aware BPE with everything counted afresh for each merge; ties to the first name."""
-    tokens, merges = list(BYTES.tokens), []
-    split = {
-        name: {
-            word: [tokens.index(bytes([b])) for b in word] for word in [*train[name], *dev[name]]
-        }
-        for name in train
-    }
-    exhausted = set()
-    while len(tokens) < max_tokens:
-        rates = {
-            name: units[name]
-            / max(1, sum(len(split[name][word]) * n for word, n in dev[name].items()))
-            for name in sorted(train)
-            if name not in exhausted
-        }
-        if not rates:
-            break
-        worst = min(rates, key=rates.get)
-        pairs = Counter()
-        for word, n in train[worst].items():
-            for pair in pairwise(split[worst][word]):
-                pairs[pair] += n
-        pairs = {pair: n for pair, n in pairs.items() if n > 0}
-        if not pairs:
-            exhausted.add(worst)
-            continue
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        token = tokens[best[0]] + tokens[best[1]]
-        if token not in tokens:
-            tokens.append(token)
-        merges.append((*best, tokens.index(token), pairs[best]))
-        for words in split.values():
-            for word, symbols in words.items():
-                words[word] = make(symbols, best, tokens.index(token))
-    return merges
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from("xyz"), st.tuples(WORDS, WORDS), min_size=1, max_size=3),
-    st.integers(1, 3),
-)
-def test_parity_training_is_that_of_the_slow_twin(languages, unit):
-    train = {name: words for name, (words, _) in languages.items()}
-    dev = {name: words for name, (_, words) in languages.items()}
-    units = {name: float(unit + i) for i, name in enumerate(sorted(languages))}
-    got = learn_merges_parity(
-        {name: table_of(words) for name, words in train.items()},
-        {name: table_of(words) for name, words in dev.items()},
-        285,
-        units=units,
-    )
-    assert [tuple(row) for row in got.merges.tolist()] == slow_parity(train, dev, 285, units)
-
-
-def test_parity_needs_counts_for_each_development_language():
-    with pytest.raises(ValueError, match="development language 'b'"):
-        learn_merges_parity({"a": table_of({b"x": 1})}, {"b": table_of({b"x": 1})}, 300)
 
 
 def test_a_vocabulary_too_small_for_the_bytes_is_refused():

@@ -165,7 +165,7 @@ Learned train_parity(const std::vector<Language>& languages, const TrainOptions&
     for (const bool windowed : {true, false}) {
       if (worst < n) break;
       for (size_t l = 0; l < n; ++l) {
-        if (exhausted[l] || (windowed && limit > 0 && times[l] >= limit)) continue;
+        if (exhausted[l] || (windowed && limit > 0 && times[l] > limit)) continue;
         const double rate = languages[l].units / std::max<int64_t>(dev[l]->tokens(), 1);
         if (worst == n || rate < worst_rate) {
           worst = l;

@@ -47,7 +47,7 @@ struct Language {
 
 struct ParityOptions {
   int64_t window = 0;  // merges to look back on; 0: no limit on how often a language is helped
-  double alpha = 2;    // at most alpha * window / languages of them may have helped one language
+  double alpha = 2;  // a language that more than alpha * window / languages of them helped waits
 };
 
 // Parity-aware BPE (Foroutan et al. 2025, arXiv 2508.04796, algorithm 1 and its window variant): each
