@@ -24,6 +24,16 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, advice: str) -> Iterator[None]:
+    """Say of what fails within that `path` cannot be written, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(f"{path}: cannot be written: {why}; {advice}") from None
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented, keys in the order given, atomically."""
     with atomic(path) as temporary:

@@ -42,12 +42,12 @@ def find_files(paths: list[Path]) -> list[Path]:
             ]
             chosen = [p for p in inside if kind_of(p) != "text"] or inside
             if not chosen:
-                raise ValueError(f"{path}: no files in this folder; expected text to measure on")
+                raise ValueError(f"{path}: no files in this folder; expected text in it")
             files += sorted(chosen, key=os.fsencode)
         elif path.exists():
             files.append(path)
         else:
-            raise ValueError(f"{path}: no such file or folder; --text wants Parquet, JSON or text")
+            raise ValueError(f"{path}: no such file or folder; expected Parquet, .jsonl or text")
     return files
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import Progress
 
-from pipelines.files import atomic, read_json, write_json
+from pipelines.files import atomic, read_json, write_json, writing
 from pipelines.runner import Bar
 from pipelines.texts import find_files, present_columns, read_texts
 from tok import SCHEMES, WordCounter, write_counts
@@ -43,13 +43,31 @@ def count(
     columns = columns or present_columns(texts, ("domain", "language"))
     job = {"scheme": scheme, "groups": list(columns), "files": [_identity(path) for path in files]}
     parts = out.with_name(out.name + ".parts")
-    state = _state(parts, job, restart)
-    parts.mkdir(parents=True, exist_ok=True)
+    with writing(out, AGAIN):
+        state = _state(parts, job, restart)
+        parts.mkdir(parents=True, exist_ok=True)
+    try:
+        return _count(texts, out, parts, state, memory, threads, progress, warn)
+    finally:
+        # Nothing to go on from: leave nothing behind.
+        if not state["runs"]:
+            shutil.rmtree(parts, ignore_errors=True)
+
+
+AGAIN = "make room or choose another place, and run the same command again: it goes on from there"
+
+
+def _count(
+    texts: list[Path], out: Path, parts: Path, state: dict, memory: int, threads: int | None,
+    progress: Progress, warn: Callable[[str], None],
+) -> dict:  # fmt: skip
+    job = state["job"]
+    scheme, columns = job["scheme"], tuple(job["groups"])
 
     counter = WordCounter(scheme, threads=threads, memory=memory, spill_directory=parts)
     counter.spilled = [parts / f"run-{run:05d}.parquet" for run in range(state["runs"])]
     documents, size = state["documents"], state["bytes"]
-    sizes = [path.stat().st_size for path in files]
+    sizes = [size for _, size, _ in job["files"]]
     total = max(sum(sizes), 1)
     bar = Bar(progress, progress.add_task("count words", total=total, note=""))
     begun = -1
@@ -66,16 +84,17 @@ def count(
     for number, batch in enumerate(batches):
         if number < state["batches"]:
             continue
-        counter.add(batch["text"], groups_of(batch, columns))
         documents += batch.num_rows
         size += pc.sum(pc.binary_length(batch["text"])).as_py() or 0
-        if len(counter.spilled) > state["runs"]:
-            state |= {"runs": len(counter.spilled), "batches": number + 1}
-            state |= {"documents": documents, "bytes": size}
-            write_json(parts / "progress.json", state)
+        with writing(out, AGAIN):
+            counter.add(batch["text"], groups_of(batch, columns))
+            if len(counter.spilled) > state["runs"]:
+                state |= {"runs": len(counter.spilled), "batches": number + 1}
+                state |= {"documents": documents, "bytes": size}
+                write_json(parts / "progress.json", state)
     bar.at(total, total, "adding up")
     about = {"scheme": scheme, "groups": list(columns), "documents": documents, "bytes": size}
-    with atomic(out) as temporary:
+    with writing(out, AGAIN), atomic(out) as temporary:
         rows = write_counts(counter.batches(), temporary, about)
     shutil.rmtree(parts)
     bar.at(total, total, "done")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from rich.progress import Progress
 from tokenizers import Tokenizer
 
-from pipelines.files import atomic, write_json
+from pipelines.files import TEMPORARY, atomic, write_json, writing
 from pipelines.runner import Bar
 from pipelines.tok_count import count
 from pipelines.tok_job import Job, Options, prepare
@@ -37,6 +38,15 @@ from tok import (
 )
 from tok.assemble import vocabulary_of
 from tok.trainer import BYTES
+
+
+def _export(tokenizer: Tokenizer, out: Path, bos: bool) -> None:
+    """Write the tokenizer's files, each whole, tokenizer.json last: it says that they are there."""
+    with TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=out) as folder:
+        files = export_tokenizer(tokenizer, Path(folder), bos=bos)
+        for file in sorted(files, key=lambda file: file.name == "tokenizer.json"):
+            file.replace(out / file.name)
+
 
 NOTHING = "no words left to train on: the text is empty, or all weights are 0"
 
@@ -74,26 +84,27 @@ def train(
     learned = learn(job, read_counts(files), superwords, threads, bar.at, warn)
     bar.at(options.vocab_size)
     tokenizer = learned.tokenizer
-    if (size := tokenizer.get_vocab_size()) < options.vocab_size:
+    if missing := job.size - len(learned.vocabulary):
         warn(
-            f"the vocabulary has {size:,} tokens, not {options.vocab_size:,}: no pair is left that "
-            f"occurs {options.min_count} times and makes an allowed token; more text, or a lower "
-            "--min-count, gives more"
+            f"{missing:,} tokens fewer than --vocab-size {options.vocab_size:,} asks for: no pair "
+            f"is left that occurs {options.min_count} times and makes an allowed token; more text or a "
+            "lower --min-count gives more"
         )
     about = {
         "options": {name: _plain(value) for name, value in asdict(options).items()},
         "scheme": job.superword or job.scheme,
         "inputs": [{"path": str(path), "bytes": path.stat().st_size} for path in files],
         "distinct_words": learned.distinct,
-        "vocab_size": size,
+        "vocab_size": tokenizer.get_vocab_size(),
         "seconds": round(time.monotonic() - clock, 1),
         "versions": {name: version(name) for name in ("gristmill", "tokenizers")},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic(out / "merges.parquet") as path:
-        pq.write_table(_merge_table(learned.vocabulary), path, compression="zstd")
-    write_json(out / "tokenizer_training.json", about)
-    export_tokenizer(tokenizer, out, bos=options.bos)
+    with writing(out, "make room or choose another place, and run the command again"):
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic(out / "merges.parquet") as path:
+            pq.write_table(_merge_table(learned.vocabulary), path, compression="zstd")
+        write_json(out / "tokenizer_training.json", about)
+        _export(tokenizer, out, options.bos)
     return about
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,9 +23,15 @@ def command(*arguments):
     return [sys.executable, "-m", "pipelines.cli", "tok", *map(str, arguments)]
 
 
-def run(*arguments, code=0):
+def run(*arguments, code=0, room=None):
+    """Run the command; room: the most bytes that a file may have, as on a full disk."""
+
+    def limit():
+        if room is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=200,
+        command(*arguments), capture_output=True, text=True, timeout=200, preexec_fn=limit,
         env=os.environ | {"COLUMNS": "300", "GRISTMILL_TRACEBACK": ""},
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
@@ -100,6 +107,21 @@ def test_a_killed_count_goes_on_and_ends_in_the_same_bytes(corpus, tmp_path):
     assert "other scheme" in refused and "--restart" in refused
     run("count", corpus, "--out", out)
     assert out.read_bytes() == whole.read_bytes() and not parts.exists()
+
+
+def test_a_disk_without_room_is_told_and_nothing_is_lost(corpus, tmp_path):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "counts.parquet"
+    run("count", corpus, "--out", whole)
+    # No spilled part fits: nothing to go on from, so nothing is left behind.
+    said = run("count", corpus, "--out", out, "--memory", "1", code=1, room=1000)
+    assert f"{out}: cannot be written: " in said and "make room" in said
+    assert not out.exists() and not Path(f"{out}.parts").exists()
+    # The parts fit, the whole does not: the same command with more room ends in the same bytes.
+    room = whole.stat().st_size // 2
+    run("count", corpus, "--out", out, "--memory", "1", code=1, room=room)
+    assert not out.exists() and any(Path(f"{out}.parts").glob("run-*"))
+    run("count", corpus, "--out", out, "--memory", "1")
+    assert out.read_bytes() == whole.read_bytes() and not Path(f"{out}.parts").exists()
 
 
 def test_mistakes_are_told_in_a_line(corpus, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pydoc_data.topics import topics
@@ -40,6 +41,19 @@ def folder(tmp_path_factory):
     counts = count_words(texts, groups, "multilingual")
     write_counts([counts], folder / "counts.parquet", {"scheme": "multilingual"})
     return folder
+
+
+def test_a_disk_without_room_leaves_no_half_tokenizer(folder, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "tok", "train", str(folder / "counts.parquet"),
+         "--out", str(tmp_path / "t"), "--vocab-size", "2000"],
+        capture_output=True, text=True, timeout=200,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert done.returncode == 1 and "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "t" / "tokenizer.json").exists()
+    run(folder / "counts.parquet", "--out", tmp_path / "t", "--vocab-size", 2000)
 
 
 def test_counts_and_text_give_the_tokenizer_of_the_library(folder, tmp_path):
@@ -125,8 +139,9 @@ def test_parity_helps_the_language_that_is_worst_off(folder, tmp_path):
 def test_a_vocabulary_larger_than_the_text_allows_is_said_to_be_smaller(folder, tmp_path):
     (tmp_path / "few.txt").write_text("der Hund und der Hut " * 9)
     said = run(tmp_path / "few.txt", "--out", tmp_path / "out", "--vocab-size", 1000)
-    size = json.loads((tmp_path / "out" / "tokenizer_training.json").read_text())["vocab_size"]
-    assert f"the vocabulary has {size} tokens, not 1,000: no pair is left" in said
+    tokens = Encoder.load(tmp_path / "out")
+    made = tokens.special["fim_hole"]  # the first token behind begin, end, padding, bytes, merges
+    assert f"{1000 - made} tokens fewer than --vocab-size 1,000 asks for: no pair" in said
 
 
 def test_what_is_extended_says_by_which_scheme_text_is_cut(folder, tmp_path):
