@@ -39,15 +39,6 @@ from tok import (
 from tok.assemble import vocabulary_of
 from tok.trainer import BYTES
 
-
-def _export(tokenizer: Tokenizer, out: Path, bos: bool) -> None:
-    """Write the tokenizer's files, each whole, tokenizer.json last: it says that they are there."""
-    with TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=out) as folder:
-        files = export_tokenizer(tokenizer, Path(folder), bos=bos)
-        for file in sorted(files, key=lambda file: file.name == "tokenizer.json"):
-            file.replace(out / file.name)
-
-
 NOTHING = "no words left to train on: the text is empty, or all weights are 0"
 
 
@@ -87,8 +78,8 @@ def train(
     if missing := job.size - len(learned.vocabulary):
         warn(
             f"{missing:,} tokens fewer than --vocab-size {options.vocab_size:,} asks for: no pair "
-            f"is left that occurs {options.min_count} times and makes an allowed token; more text or a "
-            "lower --min-count gives more"
+            f"is left that occurs {options.min_count} times and makes an allowed token; more text "
+            "or a lower --min-count gives more"
         )
     about = {
         "options": {name: _plain(value) for name, value in asdict(options).items()},
@@ -220,3 +211,11 @@ def _merge_table(vocabulary: Vocabulary) -> pa.Table:
             "count": pa.array(counts),
         }
     )
+
+
+def _export(tokenizer: Tokenizer, out: Path, bos: bool) -> None:
+    """Write the tokenizer's files, each whole, tokenizer.json last: it says that they are there."""
+    with TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=out) as folder:
+        files = export_tokenizer(tokenizer, Path(folder), bos=bos)
+        for file in sorted(files, key=lambda file: file.name == "tokenizer.json"):
+            file.replace(out / file.name)
