@@ -105,6 +105,39 @@ def test_texts_of_mixed_scripts_marks_spaces_and_apostrophes(text):
         assert_same(text, scheme)
 
 
+# Words of ASCII are found by blocks of 64 bytes, so this is long, and mostly ASCII.
+PLAIN = [
+    *["a", "I", "foo", "Bar", "HTTPServer", "isValid", "pneumonoultramicroscopic" * 2],
+    *["1", "12", "123", "4567", "0123456789" * 3, "x1", "1x", "_", "__init__", "a_b", "$", "@x"],
+    *["(", "((", ")", "):", "=", "==", '"', "-", "--", "/", "//", ".", "...", "<=", "*" * 20, "/*"],
+    *["'", "''", "'s", "'S", "'ll", "'LL", "'re", "'x", "n't", "'tis", "l'an", "'1", "' "],
+    *[
+        " ",
+        " ",
+        " ",
+        "  ",
+        "    ",
+        "\t",
+        " \t",
+        "\t ",
+        "\n",
+        "\n    ",
+        "\n\n",
+        "\r\n",
+        "\n\t\t",
+        ")\n",
+    ],
+    *["é", "'é", "é'", "’", "ſ", "'ſ", "漢", "ก", "٣", "\x00", "\x1f", "\x7f", "\x85", "\xa0"],
+]
+
+
+@settings(deadline=None, max_examples=1500)
+@given(st.lists(st.sampled_from(PLAIN), min_size=8, max_size=60).map("".join))
+def test_long_texts_that_are_mostly_ascii(text):
+    for scheme in SCHEMES:
+        assert_same(text + "\n" + "and so on " * 7, scheme)
+
+
 @each_scheme
 def test_random_bytes_made_valid(scheme):
     for seed in range(300):

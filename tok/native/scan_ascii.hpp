@@ -28,6 +28,8 @@ class Sixteen {
   uint32_t capitals() const { return between(bytes_, 'A', 'Z'); }
   uint32_t spaces() const { return between(bytes_, '\t', '\r') | equal(' '); }
   uint32_t breaks() const { return equal('\n') | equal('\r'); }
+  uint32_t between(uint8_t low, uint8_t high) const { return between(bytes_, low, high); }
+  uint32_t equal(uint8_t value) const { return mask(_mm_cmpeq_epi8(bytes_, all(value))); }
 
  private:
   static __m128i all(uint8_t value) { return _mm_set1_epi8(static_cast<char>(value)); }
@@ -36,7 +38,6 @@ class Sixteen {
     const __m128i above = _mm_sub_epi8(bytes, all(low));
     return mask(_mm_cmpeq_epi8(above, _mm_min_epu8(above, all(high - low))));
   }
-  uint32_t equal(uint8_t value) const { return mask(_mm_cmpeq_epi8(bytes_, all(value))); }
 
   __m128i bytes_;
 };
@@ -50,6 +51,8 @@ class Sixteen {  // never made
   uint32_t capitals() const { return 0; }
   uint32_t spaces() const { return 0; }
   uint32_t breaks() const { return 0; }
+  uint32_t between(uint8_t, uint8_t) const { return 0; }
+  uint32_t equal(uint8_t) const { return 0; }
 };
 #endif
 

@@ -6,13 +6,17 @@
 // tests in a `word` is the order of the alternatives in the regex of tok/schemes.py, and where the
 // regex would backtrack a comment says why one pass finds the same end.
 //
+// Where a word and the next are ASCII, `fill` first asks for the words of a whole block, which takes no
+// branches (scan_block.hpp); `begins` of a scheme is its rules for that. What a block leaves open, and
+// all else, is cut word by word.
+//
 // Time is linear in the text: a character is looked at by a few words at most, whatever the text.
-// Nothing is allocated. On one core of a 2020s server: 500 MB/s of English (10 ns a word), 420 of
-// source code, 400 to 800 of text beyond ASCII. What costs is where the processor mispredicts, at
-// 15 to 20 cycles each: of which kind the next word is, and where a word beyond ASCII ends. Words
-// in ASCII are measured without a branch (scan_ascii.hpp), which gains half there. The rest is the
-// chain from one word's end to the next one's, about 15 cycles. Everything that takes a Cursor is
-// inlined by force: a call would pass it through memory, and half as much again was lost by that.
+// Nothing is allocated. On one core of a 2020s server: 700 MB/s of English (6 to 7 ns a word), 550 to
+// 620 of source code, 420 to 800 of text beyond ASCII. What costs is where the processor mispredicts,
+// at 15 to 20 cycles each: how many words a block has, where a word beyond ASCII ends, of which kind
+// the next is. Single words in ASCII are measured without a branch, too (scan_ascii.hpp). Everything
+// that takes a Cursor is inlined by force: a call would pass it through memory, and half as much again
+// was lost by that.
 
 #include "scanner.hpp"
 
@@ -24,6 +28,7 @@
 #include <utility>
 
 #include "scan_ascii.hpp"
+#include "scan_block.hpp"
 #include "scan_table.hpp"
 
 namespace gristmill {
@@ -106,6 +111,15 @@ struct Gpt2 {
     return kSymbol;
   }
 
+  // Where words begin, in a block; `hard` gets what is left to `word`.
+  static uint64_t begins(const Block& b, uint64_t& hard) {
+    const uint64_t runs = Block::first_of_runs(b.letters) | Block::first_of_runs(b.digits) |
+                          Block::first_of_runs(b.symbols);
+    const uint64_t begins = b.spaces | (runs & ~(b.spaces << 1));
+    hard |= b.apostrophes & begins & b.letters >> 1;
+    return begins;
+  }
+
   [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (at.sees('\''))
       if (const int bytes = contraction<false>(at.p, at.end)) return at.p + bytes;
@@ -152,6 +166,12 @@ struct Cl100k {
     return kPrefix | (properties & unicode::kSpace ? kSpace : kSymbol);
   }
 
+  static uint64_t begins(const Block& b, uint64_t& hard) {
+    const uint64_t begins = b.begins_of_words();
+    hard |= b.apostrophes & begins & b.letters >> 1;
+    return begins;
+  }
+
   [[gnu::always_inline]] static const uint8_t* word(Cursor at) {
     if (at.sees('\''))
       if (const int bytes = contraction<true>(at.p, at.end)) return at.p + bytes;
@@ -181,6 +201,11 @@ struct O200k {
     if (properties & unicode::kLl) return kLetter | kLower;
     if (properties & unicode::kM) return kLetter | kSymbol;
     return Cl100k::kinds(c, properties);
+  }
+
+  static uint64_t begins(const Block& b, uint64_t& hard) {
+    hard |= b.apostrophes_inside();
+    return b.begins_of_words() | (b.capitals & (b.letters & ~b.capitals) << 1);
   }
 
   // X?U*W+|X?U+W* from its first letter. U* runs to the first character not in U. If that is in W,
@@ -275,6 +300,11 @@ struct DeepSeekLike {
     if (properties & unicode::kN) return in_run ? kDigit | kRunDigit : kDigit;
     if (!in_run) return plain(c, properties);
     return plain(c, properties) & kLetter ? kRun | kRunLetter : kRun;
+  }
+
+  static uint64_t begins(const Block& b, uint64_t& hard) {
+    if (Own::kOurs) hard |= b.apostrophes_inside();
+    return b.begins_of_words();
   }
 
   // The next word. Before `piece_end` it lies in a piece of which words have been cut already.
@@ -473,6 +503,33 @@ struct MultilingualSuperword : DeepSeekLike<MultilingualSuperword> {
   static bool is_joiner(uint32_t c) { return Multilingual::is_joiner(c); }
 };
 
+// Whether blocks serve a scheme: not for superwords, which go on across spaces.
+template <typename S>
+constexpr bool kByBlocks = kSixteen && !requires { S::kMoreWords; };
+
+// The words of the block at p, as far as they are known: writes their ends, at most `capacity`, and
+// returns how many. `hard` is where to go on with a single word, or nullptr if there is no need to.
+template <typename S>
+[[gnu::always_inline]] inline size_t words_of_block(const uint8_t* p, size_t offset, size_t* ends,
+                                                    size_t capacity, bool& hard) {
+  const Block block(p);
+  uint64_t hard_bytes = block.hard();
+  uint64_t begins = S::begins(block, hard_bytes);
+  const int stop = std::countr_zero(hard_bytes);
+  hard = stop < 63;
+  const uint64_t before = (uint64_t{1} << stop) - 1;
+  begins &= before & ~uint64_t{1};
+  // White space begins a word where nothing before it takes it up: symbols may take a line break.
+  const bool space = p[stop] == ' ' || (static_cast<uint8_t>(p[stop] - '\t') < 5 &&
+                                        (block.letters | block.digits) & (before & ~(before >> 1)));
+  if (space && stop > 0) begins |= before + 1;
+  size_t count = 0;
+  for (; begins && count < capacity; begins &= begins - 1)
+    ends[count++] = offset + static_cast<size_t>(std::countr_zero(begins));
+  hard = hard && !begins;
+  return count;
+}
+
 template <typename S>
 size_t fill(const uint8_t* text, size_t size, size_t& at, size_t& piece_end, size_t* ends,
             size_t capacity) {
@@ -481,13 +538,25 @@ size_t fill(const uint8_t* text, size_t size, size_t& at, size_t& piece_end, siz
   const uint8_t* piece = text + piece_end;
   const uint8_t* p = text + at;
   size_t count = 0;
-  for (; p < end && count < capacity; ++count) {
+  while (p < end && count < capacity) {
+    if constexpr (kByBlocks<S>) {
+      if (end - p >= static_cast<ptrdiff_t>(Block::kBytes) && p[0] >= ' ' &&
+          p[1] > ' ' && (p[0] | p[1]) < 0x80 && p >= piece) {
+        bool hard = true;
+        const size_t n = words_of_block<S>(p, p - text, ends + count, capacity - count, hard);
+        if (n > 0) {
+          count += n;
+          p = text + ends[count - 1];
+          if (!hard || count == capacity) continue;
+        }
+      }
+    }
     if constexpr (requires { &S::in_run; }) {
       p = S::word(Cursor{p, end, table}, piece);
     } else {
       p = S::word(Cursor{p, end, table});
     }
-    ends[count] = p - text;
+    ends[count++] = p - text;
   }
   at = p - text;
   piece_end = piece - text;
