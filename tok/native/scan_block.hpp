@@ -27,7 +27,7 @@ struct Block {
 
   static constexpr size_t kBytes = 64;
 
-  explicit Block(const uint8_t* p) {
+  [[gnu::always_inline]] explicit Block(const uint8_t* p) {
     uint64_t visible = 0;
     for (int i = 0; i < 64; i += 16) {
       const Sixteen bytes(p + i);
