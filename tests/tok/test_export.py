@@ -28,7 +28,7 @@ TRAINING = [
 TEXTS = st.text(
     st.one_of(
         st.characters(codec="utf-8"),
-        st.sampled_from("a Z0\n\r\t\x00\x1f'’,.{}()_-\u200c\u200d\u0301漢ーไ་༡०٣゠・가अ्ব🏽👩"),
+        st.sampled_from("a Z0\n\r\t\x00\x1f'’,.{}()_-\u200c\u200d\u0301漢〇ーไ་༡०٣゠・가अ्ব🏽👩"),
     ),
     max_size=60,
 )

@@ -36,8 +36,7 @@ enum : Kinds {
   kBreak = 1 << 7,          // \r or \n; also kSpace
   kDigit = 1 << 8,          // \p{N}
   kRun = 1 << 9,            // of the characters whose runs are cut by themselves
-  kRunLetter = 1 << 10,     // with kRun: a letter or mark
-  kRunDigit = 1 << 11       // with kDigit: of those characters, too
+  kRunLetter = 1 << 10      // with kRun: a letter or mark
 };
 
 struct Character {

@@ -264,22 +264,21 @@ struct O200k {
 // What deepseek-v3 and multilingual share, Own being the scheme itself. Three expressions, each
 // cutting what the one before it left, its matches included:
 //
-//   1  \p{N}{1,3}
+//   1  D{1,3}, D being \p{N} without R
 //   2  R+, R being the characters of runs: Han and Kana, more or less
 //   3  A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*
 //      |\s*[\r\n]+|\s+(?!\S)|\s+     with A the ASCII punctuation
 //
 // In the table, digits and R are nothing to expression 3: they end every run of it, and to
 // whitespace they are the end of the text. That does 1, 2 and 3 in one pass, but for the pieces
-// that 1 and 2 match. Expression 2 cuts digits that are in R from others (〇 from 1). Expression 3
-// leaves a piece of R whole when it is all letters and marks, and else cuts it with a second table,
-// in which it is ordinary text.
+// that 2 matches: expression 3 leaves one whole when it is all letters and marks, and else cuts it
+// with a second table, in which it is ordinary text.
 //
 // With kOurs, expression 3 is that of multilingual, in which I is indentation, J a joiner:
 //
 //      A[A-Za-z]+|[^\r\n\t\p{L}\p{P}\p{S}]?W(?:['’]W)*| ?[\p{P}\p{S}]+(?:[\r\n]+I?)?
 //      |\s*[\r\n]+I?|\s*\t(?=\S)|\s+(?!\S)|\s+
-//      with W = [\p{L}\p{M}][\p{L}\p{M}J]* and I = [^\S\r\n]*\t(?=\S)|[^\S\r\n]+(?!\S)
+//      with W = [\p{L}\p{M}〇][\p{L}\p{M}〇J]* and I = [^\S\r\n]*\t(?=\S)|[^\S\r\n]+(?!\S)
 //
 // Expression 3 does not match everything: control, format, private and unassigned characters
 // without a letter behind them are left over, and come out as one word for each stretch.
@@ -288,7 +287,7 @@ struct DeepSeekLike {
   // To expression 3 alone.
   static Kinds plain(uint32_t c, uint32_t properties) {
     if (c == '\r' || c == '\n') return kSpace | kBreak;
-    if (properties & (unicode::kL | unicode::kM)) return kLetter;
+    if (properties & (unicode::kL | unicode::kM) || (Own::kOurs && c == 0x3007)) return kLetter;
     const Kinds joiner = Own::is_joiner(c) ? kJoiner : 0;
     if (properties & (unicode::kP | unicode::kS)) return kSymbol | joiner;
     if (properties & unicode::kSpace) return Own::kOurs && c == '\t' ? kSpace : kSpace | kPrefix;
@@ -296,10 +295,9 @@ struct DeepSeekLike {
   }
 
   static Kinds kinds(uint32_t c, uint32_t properties) {
-    const bool in_run = Own::in_run(c, properties);
-    if (properties & unicode::kN) return in_run ? kDigit | kRunDigit : kDigit;
-    if (!in_run) return plain(c, properties);
-    return plain(c, properties) & kLetter ? kRun | kRunLetter : kRun;
+    if (Own::in_run(c, properties))
+      return plain(c, properties) & kLetter ? kRun | kRunLetter : kRun;
+    return properties & unicode::kN ? kDigit : plain(c, properties);
   }
 
   static uint64_t begins(const Block& b, uint64_t& hard) {
@@ -311,15 +309,9 @@ struct DeepSeekLike {
   [[gnu::always_inline]] static const uint8_t* word(Cursor at, const uint8_t*& piece_end) {
     if (const uint8_t* end = ascii_letters(at)) return end;
     const Character c = at.here();
-    if (c.is(kRun | kDigit)) {
-      if (at.p >= piece_end) {
-        if (c.is(kDigit)) {
-          piece_end = digits(at);
-        } else if (run(at, piece_end)) {
-          return piece_end;
-        }
-      }
-      if (c.is(kDigit)) return digits_of_one_kind({at.p, piece_end, at.table}, c.kinds);
+    if (c.is(kDigit)) return digits(at);
+    if (c.is(kRun)) {
+      if (at.p >= piece_end && run(at, piece_end)) return piece_end;
       return word_in_piece(at.p, piece_end);
     }
     return word_of_third(at);
@@ -394,11 +386,6 @@ struct DeepSeekLike {
     for (Character c; (c = at.here()).is(kRun); at.p += c.size) all &= c.kinds;
     piece_end = at.p;
     return all != 0;
-  }
-
-  static const uint8_t* digits_of_one_kind(Cursor at, Kinds kinds) {
-    for (Character c; (c = at.here()).size && c.kinds == kinds;) at.p += c.size;
-    return at.p;
   }
 
   // \s*[\r\n]+I?|\s*\t(?=\S)|\s+(?!\S)|\s+ at a whitespace character. The run's last character is
@@ -482,7 +469,7 @@ struct DeepSeekV3 : DeepSeekLike<DeepSeekV3> {
   static bool is_joiner(uint32_t) { return false; }
 };
 
-// \p{N}{1,3}, then [\p{Han}\p{Hiragana}\p{Katakana}ー々]+, then our expression 3 with U+200C, U+200D
+// [^\P{N}\p{Han}]{1,3}, then [\p{Han}\p{Hiragana}\p{Katakana}ー々]+, then our expression 3 with U+200C, U+200D
 // and the tsheg for joiners.
 struct Multilingual : DeepSeekLike<Multilingual> {
   static constexpr bool kOurs = true;
