@@ -108,9 +108,10 @@ def tiktoken_pattern(scheme: str) -> str:
     Where a scheme is several regexes, the later ones see only what lies between the matches of the
     earlier ones. As alternatives of one regex they must be kept from running into those: classes
     are told to leave out the scripts of the second regex (digits are in none of them), and white
-    space that ends before a digit or such a script ends its piece. What no regex matches (control
-    characters) is a word too, which tiktoken would drop: the last alternative matches it. Raises
-    ValueError when the scheme is unknown.
+    space that ends before a digit or such a script ends its piece. What the second regex matches
+    is cut again by the third, into letters, symbols (ひ・カ) and what is neither. What no regex
+    matches (control characters) is a word too, which tiktoken would drop: the last alternative
+    matches it. Raises ValueError when the scheme is unknown.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown pretokenizer scheme {scheme!r}: expected one of {list(SCHEMES)}")
@@ -118,7 +119,12 @@ def tiktoken_pattern(scheme: str) -> str:
         return SCHEMES[scheme][0]
     numbers, scripts, rest = SCHEMES[scheme]
     characters = "".join(re.findall(r"\[([^\]]*)\]", scripts))
-    apart = rf"(?![{characters}])"
+    apart, inside = rf"(?![{characters}])", rf"(?=[{characters}])"
+    letter = rf"{inside}[\p{{L}}\p{{M}}〇]"
+    scripts = (
+        rf"(?:{inside}[^\p{{L}}\p{{P}}\p{{S}}])?(?:{letter})+|(?:{inside}[\p{{P}}\p{{S}}])+"
+        rf"|(?:{inside}[^\p{{L}}\p{{M}}\p{{P}}\p{{S}}〇](?!{letter}))+"
+    )
     rest = re.sub(
         r"(\[\\p\{[^\]]*\])([+*]?)", lambda found: f"(?:{apart}{found[1]}){found[2]}", rest
     )
