@@ -2,11 +2,11 @@
 
 Looked for are e-mail addresses, IPv4 and IPv6 addresses, telephone numbers, keys (tokens of known
 services, armoured private keys, passwords set in code), payment cards (Luhn's checksum) and bank
-accounts (IBAN, modulo 97). What is found is replaced by an example that keeps the sentence whole, and
-counted by kind in the document's metadata. Precision comes first: a version is no address, a date or
-ISBN no telephone, and what is reserved for examples (example.com, 192.0.2.0/24, 555-0100) stays, so
-masking twice changes nothing. Names, postal addresses and numbers without their usual grouping are
-not looked for.
+accounts (IBAN, modulo 97). What is found is replaced by an example that keeps the sentence whole,
+and counted by kind in the document's metadata. Precision comes first: a version is no address, a
+date or ISBN no telephone, and what is reserved for examples (example.com, 192.0.2.0/24, 555-0100)
+stays, so masking twice changes nothing. Names, postal addresses and numbers without their usual
+grouping are not looked for.
 
 The search is one native pass (`native/private_data.hpp` says how), linear in the text whatever it
 holds; the rules that it follows are written out as regular expressions in
@@ -68,12 +68,10 @@ class PrivateDataFilter:
             for count in counts
         ]
         masked = pa.RecordBatch.from_arrays(list(columns.values()), schema=batch.schema)
-        return masked.append_column(
-            pa.field("reject", pa.string()), pa.array(reasons, pa.string())
-        )
+        return masked.append_column(pa.field("reject", pa.string()), pa.array(reasons, pa.string()))
 
     def _mask(self, texts: pa.Array) -> tuple[pa.Array, dict[int, list[tuple[int, int, int]]]]:
-        """Replace what is found: the new texts, and row -> (start, end, kind) in bytes of the old."""
+        """Replace what is found: the new texts, and row -> (start, end, kind), bytes of the old."""
         kinds = sum(1 << i for i, kind in enumerate(KINDS) if getattr(self, kind) is not None)
         found = _native.find_private(texts, kinds, self.public_ips_only)
         edits: dict[int, list[tuple[int, int, int]]] = {}

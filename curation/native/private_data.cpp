@@ -82,11 +82,13 @@ bool equals(const PrivateText& t, size_t begin, size_t end, std::string_view low
   return true;
 }
 
-// Names that RFC 2606 keeps for examples and tests; the placeholder is of them.
+// Names that RFC 2606 keeps for examples and tests (the placeholder is of them), and what SSH calls its
+// algorithms: chacha20-poly1305@openssh.com.
 bool reserved(const PrivateText& t, size_t begin, size_t top, size_t end) {
   for (const auto* name : {"example", "invalid", "test", "localhost"})
     if (equals(t, top, end, name)) return true;
-  for (const std::string_view name : {"example.com", "example.org", "example.net", "example.edu"})
+  for (const std::string_view name : {"example.com", "example.org", "example.net", "example.edu",
+                                     "openssh.com"})
     if (end - begin >= name.size() && equals(t, end - name.size(), end, name) &&
         (end - begin == name.size() || t.at(end - name.size() - 1) == '.'))
       return true;
@@ -98,8 +100,10 @@ void find_email(const PrivateText& t, size_t at) {
   if (begin == at) return;
   size_t top = 0;
   const size_t end = domain_end(t, at + 1, top);
-  // x@w.transpose( multiplies matrices; git@host: is everybody's; icon@2x.png is a file.
-  if (end == 0 || t.at(end) == '(' || t.text.substr(begin, at - begin) == "git") return;
+  // x@w.transpose( multiplies matrices, name@entry.content.0 is a path in a structure; git@host: is
+  // everybody's; icon@2x.png is a file.
+  if (end == 0 || t.at(end) == '(' || (t.at(end) == '.' && ascii::digit(t.at(end + 1)))) return;
+  if (t.text.substr(begin, at - begin) == "git") return;
   for (const auto* name : {"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "html"})
     if (equals(t, top, end, name)) return;
   if (!reserved(t, at + 1, top, end)) t.add(begin, end, PrivateKind::kEmail);

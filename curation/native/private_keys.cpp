@@ -62,6 +62,14 @@ constexpr Prefix kPrefixes[] = {
     {"dop_v1_", 6, false, 64, 64, false},       // DigitalOcean
 };
 
+// The bytes that come before the stops: of the many _ and - in a text, few follow one of these.
+constexpr auto kBeforeStop = [] {
+  std::array<bool, 256> before{};
+  for (const auto& prefix : kPrefixes)
+    before[static_cast<unsigned char>(prefix.text[prefix.stop - 1])] = true;
+  return before;
+}();
+
 bool mixed(std::string_view text) {
   bool capital = false, small = false, number = false;
   for (const unsigned char c : text) {
@@ -78,6 +86,7 @@ size_t token_run(const PrivateText& t, size_t i, bool marks) {
 }
 
 void find_prefixed(const PrivateText& t, size_t stop) {
+  if (!kBeforeStop[t.at(stop - 1)]) return;
   for (const auto& prefix : kPrefixes) {
     if (prefix.text[prefix.stop] != t.text[stop] || stop < prefix.stop) continue;
     const size_t begin = stop - prefix.stop;
@@ -168,6 +177,7 @@ bool secret_name(std::string_view name) {
   for (const unsigned char c : name)
     if (alnum(c)) letters[size++] = static_cast<char>(ascii::lower(c));
   const std::string_view plain(letters, size);
+  if (plain.ends_with("publickeytoken")) return false;  // names an assembly of .NET
   return std::any_of(std::begin(kSecretNames), std::end(kSecretNames),
                      [&](std::string_view known) { return plain.ends_with(known); });
 }

@@ -4,6 +4,7 @@
 // the same. Each rule wants the whole of a number (no digit or letter goes on at its ends), the
 // grouping that people write it in, and its checksum where it has one.
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -58,19 +59,19 @@ void find_ipv4(const PrivateText& t, size_t begin) {
   if (before == '/' && alnum(t.at(begin - 2))) return;   // the user agent Name/1.2.3.40
   std::array<uint32_t, 4> part{};
   size_t i = begin;
-  bool long_part = false;
+  uint32_t largest = 0;
   for (int k = 0; k < 4; ++k) {
     if (k > 0 && t.at(i++) != '.') return;
     const size_t first = i;
     while (i - first < 4 && digit(t.at(i))) part[k] = part[k] * 10 + (t.at(i++) - '0');
     if (i == first || part[k] > 255 || i - first > 3 || (t.at(first) == '0' && i - first > 1))
       return;
-    long_part |= i - first > 1;
+    largest = std::max(largest, part[k]);
   }
-  if (!long_part) return;  // 1.2.3.4 is a section or a version, 8.8.8.8 is nobody's
+  if (largest < 32) return;  // 12.6.2.2 is a section or a version; of addresses one in 4,096
   const unsigned char after = t.at(i);
-  if (word(after) || (after == '.' && alnum(t.at(i + 1))) || (after == '-' && letter(t.at(i + 1))))
-    return;
+  if (word(after) || (after == '.' && alnum(t.at(i + 1)))) return;
+  if (after == '-' && (letter(t.at(i + 1)) || t.at(i + 1) == '.')) return;  // a release, a drawing
   if (t.rules.public_ips_only && !public_ipv4(part)) return;
   size_t compared = begin;  // the requirement name>=1.2.3.40
   if (t.at(compared - 1) == ' ') --compared;
@@ -120,7 +121,10 @@ Groups read_groups(const PrivateText& t, size_t begin) {
   return groups;
 }
 
-bool cut_off(unsigned char after) { return !word(after); }
+// Whether a telephone's number may end here: not within a word, nor before a decimal comma.
+bool cut_off(const PrivateText& t, size_t end) {
+  return !word(t.at(end)) && !(t.at(end) == ',' && digit(t.at(end + 1)));
+}
 
 // Bounds of the ranges of int32 and uint32, which are written with a plus more often than dialled.
 bool machine_number(std::string_view digits) {
@@ -143,15 +147,16 @@ bool dates(const PrivateText& t, size_t begin, const Groups& g, size_t count) {
 
 constexpr std::string_view kPhoneWords[] = {"tel",    "phone",    "telephone", "fax",     "mobile",
                                             "telefax", "whatsapp", "telefon",   "telefono", "telefone"};
-constexpr std::string_view kForeignPhoneWords[] = {
-    "电话", "電話", "手机", "手機", "传真", "傳真", "тел", "телефон",
-    "Тел",  "Телефон", "tél", "Tél", "téléphone", "Téléphone", "teléfono", "Teléfono"};
+constexpr std::string_view kAccentedPhoneWords[] = {
+    "тел",  "телефон", "Тел",       "Телефон",   "tél",
+    "Tél",  "téléphone", "Téléphone", "teléfono", "Teléfono"};
+constexpr std::string_view kHanPhoneWords[] = {"电话", "電話", "手机", "手機", "传真", "傳真"};
 
 // Whether a word for telephone comes before, with a few marks between.
 bool after_phone_word(const PrivateText& t, size_t begin) {
   size_t end = begin;
   for (int skipped = 0; skipped < 4 && end > 0; ++skipped) {
-    if (std::memchr(" :.#-(", t.at(end - 1), 6))
+    if (std::memchr(" :.#(", t.at(end - 1), 5))
       --end;
     else if (end >= 3 && t.text.substr(end - 3, 3) == "：")
       end -= 3;
@@ -159,33 +164,42 @@ bool after_phone_word(const PrivateText& t, size_t begin) {
       break;
   }
   if (end == begin) return false;
-  if (t.at(end - 1) >= 0x80 || letter(t.at(end - 1)))
-    for (const auto known : kForeignPhoneWords)
-      if (end >= known.size() && t.text.substr(end - known.size(), known.size()) == known)
-        return true;
+  const auto ends_with = [&](std::string_view word) {
+    return end >= word.size() && t.text.substr(end - word.size(), word.size()) == word;
+  };
+  const auto starts = [&](size_t size) {  // no hotel
+    const unsigned char before = t.at(end - size - 1);
+    return before < 0x80 && !letter(before);
+  };
+  const unsigned char last = t.at(end - 1);
+  if (last >= 0x80 || letter(last)) {
+    for (const auto word : kHanPhoneWords)
+      if (ends_with(word)) return true;
+    for (const auto word : kAccentedPhoneWords)
+      if (ends_with(word) && starts(word.size())) return true;
+  }
   char word[10];
   size_t length = 0;
-  while (end > length && letter(t.at(end - length - 1))) {
-    if (length == 10) return false;
+  while (length < 10 && end > length && letter(t.at(end - length - 1))) {
     ++length;
     word[10 - length] = static_cast<char>(ascii::lower(t.at(end - length)));
   }
   const std::string_view found(word + 10 - length, length);
   for (const auto known : kPhoneWords)
-    if (found == known) return true;
+    if (found == known) return starts(length);
   return false;
 }
 
 // Any grouping will do after "Tel.: ".
 void find_announced_phone(const PrivateText& t, size_t begin) {
   const unsigned char before = t.at(begin - 1);
-  if (before < 0x80 && !std::memchr(" :.#-(", before, 6)) return;
+  if (before < 0x80 && !std::memchr(" :.#(", before, 5)) return;
   if (!after_phone_word(t, begin)) return;
   const Groups groups = read_groups(t, begin);
   size_t digits = 0, end = 0;
   for (size_t k = 0; k < groups.count; ++k) {
     digits += groups.sizes[k];
-    if (digits >= 7 && cut_off(t.at(groups.ends[k])) && !dates(t, begin, groups, k + 1))
+    if (digits >= 7 && cut_off(t, groups.ends[k]) && !dates(t, begin, groups, k + 1))
       end = groups.ends[k];
   }
   if (!end) return;
@@ -367,7 +381,7 @@ void find_international_phone(const PrivateText& t, size_t plus) {
   for (size_t k = 0; k < groups.count; ++k) {
     digits += groups.sizes[k];
     thousands &= k == 0 || groups.sizes[k] == 3;
-    if (digits < 9 || !cut_off(t.at(groups.ends[k]))) continue;
+    if (digits < 9 || !cut_off(t, groups.ends[k])) continue;
     if ((first == '1' || first == '7') && digits != 11) continue;
     if (thousands && digits == 9) continue;  // +250 000 000
     if (k == 0 && (digits < 10 || machine_number(t.text.substr(plus + 1, digits)))) continue;
