@@ -7,7 +7,9 @@ where it came from and what it said then; masking or trimming the text later lea
 row of a training batch can always be traced to the line of the file it began as.
 """
 
+import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -68,3 +70,19 @@ def make_batch(rows: Iterable[Mapping]) -> pa.RecordBatch:
         for row in rows
     ]
     return pa.RecordBatch.from_pylist(filled, schema=SCHEMA)
+
+
+def read_metadata(metadata: str | None, document: str) -> dict[str, Any]:
+    """Read the metadata of a document; null is an empty object.
+
+    Raises ValueError naming the document for what is not a JSON object.
+    """
+    try:
+        value = json.loads(metadata) if metadata else {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"document {document}: metadata: expected a JSON object, found {metadata[:80]!r}"
+        )
+    return value

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import _native
+from curation.document import read_metadata
 
 KINDS = ("email", "ipv4", "ipv6", "phone", "key", "card", "iban")  # the native kinds, in order
 
@@ -153,19 +154,3 @@ def _add_counts(batch: pa.RecordBatch, counts: list[Counter]) -> pa.Array:
         metadata["private_data"] = {kind: count[kind] for kind in KINDS if count[kind]}
         rows[row] = json.dumps(metadata, ensure_ascii=False)
     return pa.array(rows, column.type)
-
-
-def read_metadata(metadata: str | None, document: str) -> dict[str, Any]:
-    """Read a document's metadata: null is an empty object.
-
-    Raises ValueError naming the document for what is not a JSON object.
-    """
-    try:
-        value = json.loads(metadata) if metadata else {}
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise ValueError(
-            f"document {document}: metadata: expected a JSON object, found {metadata[:80]!r}"
-        )
-    return value

@@ -1,8 +1,8 @@
 """The slow, clear twin of `curation/native/private_data.hpp`: each rule as a regular expression.
 
 Every rule gives all its matches, whatever the others find; `find` lets the one that begins first
-stay, then the longer, then the kind that comes first. Offsets are in code points. `ipaddress` judges
-what it knows, so that the two sides share no arithmetic.
+stay, then the longer, then the kind that comes first. Offsets are in code points. `ipaddress` is
+asked where it knows, so that the two sides share no arithmetic.
 """
 
 import ipaddress
