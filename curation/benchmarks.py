@@ -2,8 +2,8 @@
 
 A benchmark is a file: `.jsonl` (also `.jsonl.gz`, `.jsonl.zst`), `.json` (a list of objects, or an
 object with one such list) or `.parquet`; its name is its path in the folder without the suffix. An
-entry is a row; its texts are its strings, those inside of objects too, and its lists of strings, each
-joined by line breaks.
+entry is a row; its texts are its strings, those inside of objects too, and its lists of strings,
+each joined by line breaks.
 """
 
 import json

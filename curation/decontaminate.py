@@ -5,8 +5,8 @@ with a benchmark is rejected; an entry of three to nine words must occur as a wh
 cannot be told from chance and are not looked for. Words are compared in lower case, without
 punctuation, spaces and line breaks; in Chinese, Japanese, Thai and the like each letter is a word.
 
-An entry is as long as its longest text. Of entries under ten words, each text of at least three words
-is matched, unless another entry of the same file has it too: then it is a label ("high school
+An entry is as long as its longest text. Of entries under ten words, each text of at least three
+words is matched, unless another entry of the same file has it too: then it is a label ("high school
 physics"), not a question.
 
 The index is built once a process, in about 30 bytes for each run of ten words (the four benchmarks
@@ -52,10 +52,10 @@ class DecontaminationFilter:
 
     `benchmarks` is a folder (`benchmarks.py` says of what); `fields` are those of its rows that are
     text, all strings by default. Runs of words that more than `exclude` entries share, such as the
-    instructions before each question, are not looked for; by default none are left out. The metadata
-    of a rejected document gains `contaminated`: at most four {benchmark, entry, text}, the text being
-    the document's own words; the first is the reason. Words that several entries share count for the
-    first of them.
+    instructions before each question, are not looked for; by default none are left out. The
+    metadata of a rejected document gains `contaminated`: at most four {benchmark, entry, text}, the
+    text being the document's own words; the first is the reason. Words that several entries share
+    count for the first of them.
 
     Raises ValueError for a folder, a file or a setting that cannot be used.
     """

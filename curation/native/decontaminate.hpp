@@ -1,8 +1,7 @@
 // Which texts have n words in a row from a passage of a benchmark.
 //
 // The words are those of curation/words.py: runs of letters, marks, digits and underscores in lower
-// case, and in scripts without spaces each letter. Lower case is of one code point at a time, and the
-// final sigma is a sigma. A word's hash is of its bytes in lower case, that of a run of words a
+// case, and in scripts without spaces each letter; but a final sigma is a sigma. A word's hash is of its bytes in lower case, that of a run of words a
 // polynomial in them, so that a text is read once, whatever lengths are looked for; a bit table turns
 // away nearly all that is not in the index, and what passes is compared with the passage's own words:
 // equal hashes alone never count.
