@@ -153,9 +153,9 @@ MARKS = [
     "@", ".", "..", "-", "--", "+", "_", ":", "::", "=", "==", "=>", ":=", " ", "  ", "\n", "\t",
     "(", ")", ",", "'", '"', "/", "0", "1", "4", "12", "200", "555", "2024", "0123", "a", "Z", "v",
     "é", "漢", "：", "\x00", "😀", "tel", "Tel. ", "Fax: ", "电话", "тел", "тел: ", "version ",
-    "git@", "a@", "com", ".com", ".example.com", ".png", "password", "API_TOKEN", "secret = ", "sk-",
-    "eyJ", "SG.", "ghp_", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "GB82", "2001:",
-    "fd00:", BODY, "hunter2X9",
+    "git@", "a@", "com", ".com", ".example.com", ".png", "password", "API_TOKEN", "secret = ",
+    "sk-", "eyJ", "SG.", "ghp_", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
+    "GB82", "2001:", "fd00:", BODY, "hunter2X9",
 ]  # fmt: skip
 VALUES = [value for values in FOUND.values() for value in values]
 
