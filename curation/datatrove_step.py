@@ -33,7 +33,7 @@ REFUSED = {
     "FastTextClassifierFilter": "it reads its model through a cache of downloads",
     "LambdaFilter": "it takes a function, which a recipe cannot hold",
     "LanguageFilter": "it downloads its model; the step `language` needs none",
-    "SamplerFilter": "it draws in the order of documents, so files cut elsewhere are another sample",
+    "SamplerFilter": "it draws in the order of documents: files cut elsewhere are another sample",
     "URLFilter": "it downloads the list of public suffixes",
     "UnigramLogProbFilter": "it downloads its table of words",
 }
