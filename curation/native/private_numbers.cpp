@@ -69,6 +69,7 @@ void find_ipv4(const PrivateText& t, size_t begin) {
     largest = std::max(largest, part[k]);
   }
   if (largest < 32) return;  // 12.6.2.2 is a section or a version; of addresses one in 4,096
+  if (largest < 100 && before == ' ' && digit(t.at(begin - 2))) return;  // 0 1 1.94.56.7, a drawing
   const unsigned char after = t.at(i);
   if (word(after) || (after == '.' && alnum(t.at(i + 1)))) return;
   if (after == '-' && (letter(t.at(i + 1)) || t.at(i + 1) == '.')) return;  // a release, a drawing
@@ -385,7 +386,8 @@ void find_international_phone(const PrivateText& t, size_t plus) {
     if ((first == '1' || first == '7') && digits != 11) continue;
     if (thousands && digits == 9) continue;  // +250 000 000
     if (k == 0 && (digits < 10 || machine_number(t.text.substr(plus + 1, digits)))) continue;
-    if (k == 1 && t.at(groups.ends[0]) == '.') continue;  // a decimal fraction
+    if (k <= 1 && t.at(groups.ends[0]) == '.' && digit(t.at(groups.ends[0] + 1)))
+      continue;  // a decimal fraction
     end = groups.ends[k];
   }
   if (end) t.add(plus, end, PrivateKind::kPhone);

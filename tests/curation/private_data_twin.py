@@ -76,6 +76,7 @@ def ipv4s(text, public):
         words = re.sub(r"[ :=\"'(.]{1,3}\Z", "", before[-40:])
         if (
             max(address.packed) < 32
+            or (max(address.packed) < 100 and re.search("[0-9] \\Z", before))
             or re.search(r"[A-Za-z]-\Z|[0-9A-Za-z]/\Z|[=<>~!]= ?\Z", before, re.ASCII)
             or re.match(r"-[A-Za-z.]", after)
             or re.search(version, words, re.ASCII | re.IGNORECASE)
@@ -139,7 +140,7 @@ def phones(text, public):
                 or (digits[0] in "17" and len(digits) != 11)
                 or (thousands and len(digits) == 9)
                 or (len(groups) == 1 and (len(digits) < 10 or digits in bounds))
-                or (len(groups) == 2 and text[m.end() + len(groups[0])] == ".")
+                or (len(groups) <= 2 and re.match("[.][0-9]", text[m.end() + len(groups[0]) :]))
             ):
                 good.append(end)
         if good:
