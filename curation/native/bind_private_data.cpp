@@ -31,7 +31,8 @@ void bind_private_data(nb::module_& m) {
                               to_numpy(std::move(ends)), to_numpy(std::move(found_kinds)));
       },
       nb::arg("texts"), nb::arg("kinds"), nb::arg("public_ips_only"),
-      "The private data in an Arrow array of strings: (row int64, start int64, end int64: bytes of\n"
+      "The private data in an Arrow array of strings: (row int64, start int64, end int64: bytes "
+      "of\n"
       "its text, kind uint8), in order, none overlapping another. `kinds` has a bit for each kind\n"
       "that is looked for: e-mail, IPv4, IPv6, phone, key, card, IBAN.");
 }

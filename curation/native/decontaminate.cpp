@@ -1,3 +1,5 @@
+// The words of a text, and the index of what benchmarks say. See decontaminate.hpp.
+
 #include "decontaminate.hpp"
 
 #include <algorithm>

@@ -1,10 +1,10 @@
 // Which texts have n words in a row from a passage of a benchmark.
 //
 // The words are those of curation/words.py: runs of letters, marks, digits and underscores in lower
-// case, and in scripts without spaces each letter; but a final sigma is a sigma. A word's hash is of its bytes in lower case, that of a run of words a
-// polynomial in them, so that a text is read once, whatever lengths are looked for; a bit table turns
-// away nearly all that is not in the index, and what passes is compared with the passage's own words:
-// equal hashes alone never count.
+// case, and in scripts without spaces each letter; but a final sigma is a sigma. A word's hash is
+// of its bytes in lower case, that of a run of words a polynomial in them, so that a text is read
+// once, whatever lengths are looked for; a bit table turns away nearly all that is not in the
+// index, and what passes is compared with the passage's own words: equal hashes alone never count.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ class NgramIndex {
   // Call once, after the last passage. N-grams of more than `max_entries` entries are left out.
   void build(size_t max_entries);
 
-  // The entries whose words are in the text: at most `limit`, each once for each stretch of the text.
+  // The entries whose words are in the text: at most `limit`, each once for a stretch of text.
   void find(std::string_view text, size_t limit, std::vector<Match>& found) const;
 
   size_t size() const { return hashes_.size(); }
@@ -49,14 +49,14 @@ class NgramIndex {
 
   size_t ngram_;
   uint64_t mask_;
-  std::string words_;                              // of all passages, a space after each
-  std::vector<uint32_t> begins_;                   // of each word in words_
-  std::vector<uint32_t> passages_, entries_;       // the first word of each passage, and its entry
-  std::vector<uint64_t> hashes_;                   // of the n-grams and whole passages, sorted
-  std::vector<uint32_t> positions_;                // the first word of each
-  std::vector<uint64_t> filter_;                   // a bit for each hash's first bits
+  std::string words_;                         // of all passages, a space after each
+  std::vector<uint32_t> begins_;              // of each word in words_
+  std::vector<uint32_t> passages_, entries_;  // the first word of each passage, and its entry
+  std::vector<uint64_t> hashes_;              // of the n-grams and whole passages, sorted
+  std::vector<uint32_t> positions_;           // the first word of each
+  std::vector<uint64_t> filter_;              // a bit for each hash's first bits
   int filter_shift_ = 63;
-  std::vector<size_t> lengths_;                    // in words, of what is in the index, longest first
+  std::vector<size_t> lengths_;  // in words, of what is in the index, longest first
 };
 
 }  // namespace gristmill

@@ -1,10 +1,10 @@
 // Private data in a text: where its addresses, numbers and keys are.
 //
-// One pass over the bytes stops only at those that a match cannot be without: @ + : = - _ the digits
-// and four capitals. What follows a stop is a rule of its own that looks at the bytes around it, over a
-// distance that is bounded, or that no other stop of the same rule looks over again: the time is linear
-// whatever the text. Rules know nothing of each other; where their matches overlap, the one that
-// begins first stays, then the longer.
+// One pass over the bytes stops only at those that a match cannot be without: @ + : = - _ the
+// digits and four capitals. What follows a stop is a rule of its own that looks at the bytes around
+// it, over a distance that is bounded, or that no other stop of the same rule looks over again: the
+// time is linear whatever the text. Rules know nothing of each other; where their matches overlap,
+// the one that begins first stays, then the longer.
 #pragma once
 
 #include <cstddef>
@@ -27,9 +27,10 @@ struct PrivateRules {
 };
 
 // Append the matches in a text, in order, none overlapping another.
-void find_private(std::string_view text, const PrivateRules& rules, std::vector<PrivateSpan>& found);
+void find_private(std::string_view text, const PrivateRules& rules,
+                  std::vector<PrivateSpan>& found);
 
-// The rules, each at the byte that it stops at; they append what they find. private_numbers.cpp:
+// A text and where to put what is found in it. The rules below are each given the byte to look at.
 struct PrivateText {
   std::string_view text;
   const PrivateRules& rules;
@@ -45,11 +46,16 @@ struct PrivateText {
   }
 };
 
-void find_numbers(const PrivateText& text, size_t start, size_t end);  // a run of digits
-void find_international_phone(const PrivateText& text, size_t plus);
+// private_addresses.cpp
+void find_email(const PrivateText& text, size_t at);
+void find_ipv4(const PrivateText& text, size_t digit);
 void find_ipv6(const PrivateText& text, size_t colon);
 
-// private_keys.cpp:
+// private_numbers.cpp
+void find_numbers(const PrivateText& text, size_t start, size_t end);  // a run of digits
+void find_international_phone(const PrivateText& text, size_t plus);
+
+// private_keys.cpp
 void find_key(const PrivateText& text, size_t stop);         // - _ A I J G
 void find_assignment(const PrivateText& text, size_t stop);  // = :
 

@@ -1,8 +1,8 @@
-// Keys, tokens and passwords: by the prefixes that services give them, by the armour of a private key,
-// or because something called a password is set to a text that is not a word.
+// Keys, tokens and passwords: by the prefixes that services give them, by the armour of a private
+// key, or because something called a password is set to a text that is not a word.
 //
-// A rule with a prefix wants no letter, digit, - or _ before it. What follows a prefix is made of these
-// alone, so no two attempts of a rule read the same bytes, and the time stays linear.
+// A rule with a prefix wants no letter, digit, - or _ before it. What follows a prefix is made of
+// these alone, so no two attempts of a rule read the same bytes, and the time stays linear.
 
 #include <algorithm>
 #include <array>
@@ -123,7 +123,7 @@ void find_sendgrid(const PrivateText& t, size_t stop) {
   if (end - dot - 1 == 43) t.add(stop - 1, end, PrivateKind::kKey);
 }
 
-// The label of "-----BEGIN label-----" or "-----END label-----" if it is a private key's, else empty.
+// The label in "-----BEGIN label-----" or "-----END label-----", empty if no private key has it.
 std::string_view armour_label(const PrivateText& t, size_t begin) {
   size_t end = begin;
   while (end - begin < 64 && (upper(t.at(end)) || digit(t.at(end)) || t.at(end) == ' ')) ++end;
@@ -151,8 +151,8 @@ void find_armoured(const PrivateText& t, size_t begin) {
 
 constexpr size_t kMaxValue = 128, kMaxName = 48, kMaxSpaces = 8;
 
-// Shannon's entropy of a value's bytes against a bound in bits a byte. c·log2(c) is rounded to 2^-16,
-// so that every compiler decides alike.
+// Shannon's entropy of a value's bytes against a bound in bits a byte. c·log2(c) is rounded to
+// 2^-16, so that every compiler decides alike.
 bool entropy_at_least(std::string_view value, double bits) {
   static const auto table = [] {
     std::array<int64_t, kMaxValue + 1> t{};
@@ -167,10 +167,11 @@ bool entropy_at_least(std::string_view value, double bits) {
   return total >= std::llround(65536 * bits) * static_cast<int64_t>(value.size());
 }
 
-constexpr std::string_view kSecretNames[] = {"password",  "passwd",    "pwd",        "passphrase", "secret",
-                                             "secretkey", "apikey",    "accesskey",  "privatekey", "token"};
+constexpr std::string_view kSecretNames[] = {"password",   "passwd",    "pwd",    "passphrase",
+                                             "secret",     "secretkey", "apikey", "accesskey",
+                                             "privatekey", "token"};
 
-// Whether a name says that its value is a secret, - . and _ and capitals apart: DB_PASSWORD, apiKey.
+// Whether a name says that its value is a secret, marks and capitals apart: DB_PASSWORD, apiKey.
 bool secret_name(std::string_view name) {
   char letters[kMaxName];
   size_t size = 0;
@@ -216,7 +217,8 @@ void find_environment(const PrivateText& t, size_t stop) {
                    [](unsigned char c) { return upper(c) || digit(c) || c == '_'; }))
     return;
   size_t end = stop + 1;
-  while (end - stop <= kMaxValue + 1 && (alnum(t.at(end)) || (t.at(end) && std::memchr("+/=_~-", t.at(end), 6))))
+  while (end - stop <= kMaxValue + 1 &&
+         (alnum(t.at(end)) || (t.at(end) && std::memchr("+/=_~-", t.at(end), 6))))
     ++end;
   const std::string_view value = t.text.substr(stop + 1, end - stop - 1);
   if (value.size() < 16 || value.size() > kMaxValue) return;
@@ -254,7 +256,8 @@ void find_assignment(const PrivateText& t, size_t stop) {
   if (!secret_name(name_before(t, end))) return;
   if (unquoted) return find_environment(t, stop);
   const size_t begin = ++i;
-  while (i - begin <= kMaxValue && t.at(i) > ' ' && t.at(i) < 0x7f && t.at(i) != '\\' && t.at(i) != mark)
+  while (i - begin <= kMaxValue && t.at(i) > ' ' && t.at(i) < 0x7f && t.at(i) != '\\' &&
+         t.at(i) != mark)
     ++i;
   if (i - begin < 8 || i - begin > kMaxValue || t.at(i) != mark) return;
   if (literal_secret(t.text.substr(begin, i - begin))) t.add(begin, i, PrivateKind::kKey);

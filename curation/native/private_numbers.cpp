@@ -1,7 +1,7 @@
-// Addresses of networks, telephones, cards and accounts: the rules that begin at a number.
+// Telephones, cards and accounts: the rules that begin at a number.
 //
-// Precision comes first: versions, dates, prices, ISBNs, counters and the numbers of tables look much
-// the same. Each rule wants the whole of a number (no digit or letter goes on at its ends), the
+// Precision comes first: dates, prices, ISBNs, counters and the numbers of tables look much the
+// same. Each rule wants the whole of a number (no digit or letter goes on at its ends), the
 // grouping that people write it in, and its checksum where it has one.
 
 #include <algorithm>
@@ -19,68 +19,6 @@ using ascii::digit;
 using ascii::letter;
 using ascii::upper;
 using ascii::word;
-
-// ---- IPv4
-
-constexpr std::string_view kVersionWords[] = {"v", "ver", "release", "rev", "build", "section"};
-
-// Whether "version", "release 4." or the like comes before: 1.20.3.4 is no address then.
-bool after_version_word(const PrivateText& t, size_t begin) {
-  size_t end = begin;
-  for (int skipped = 0; skipped < 3 && end > 0; ++skipped, --end)
-    if (std::memchr(" :=\"'(.", t.at(end - 1), 7) == nullptr) break;
-  char word[16];
-  size_t length = 0;
-  while (length < 16 && end > length && letter(t.at(end - length - 1))) {
-    ++length;
-    word[16 - length] = static_cast<char>(ascii::lower(t.at(end - length)));
-  }
-  const std::string_view found(word + 16 - length, length);
-  if (found.size() >= 7 && found.substr(found.size() - 7) == "version") return true;
-  for (const auto known : kVersionWords)
-    if (found == known) return true;
-  return false;
-}
-
-// The networks of IANA's registry of special-purpose addresses, and those of multicast.
-bool public_ipv4(const std::array<uint32_t, 4>& part) {
-  const auto [a, b, c, d] = part;
-  return !(a == 0 || a == 10 || a == 127 || a >= 224 || (a == 100 && b >= 64 && b < 128) ||
-           (a == 169 && b == 254) || (a == 172 && b >= 16 && b < 32) ||
-           (a == 192 && b == 0 && (c == 0 || c == 2)) || (a == 192 && b == 168) ||
-           (a == 198 && (b == 18 || b == 19 || (b == 51 && c == 100))) ||
-           (a == 203 && b == 0 && c == 113));
-}
-
-void find_ipv4(const PrivateText& t, size_t begin) {
-  const unsigned char before = t.at(begin - 1);
-  if (word(before) || before == '.') return;
-  if (before == '-' && letter(t.at(begin - 2))) return;  // the file name-1.2.3.40.zip
-  if (before == '/' && alnum(t.at(begin - 2))) return;   // the user agent Name/1.2.3.40
-  std::array<uint32_t, 4> part{};
-  size_t i = begin;
-  uint32_t largest = 0;
-  for (int k = 0; k < 4; ++k) {
-    if (k > 0 && t.at(i++) != '.') return;
-    const size_t first = i;
-    while (i - first < 4 && digit(t.at(i))) part[k] = part[k] * 10 + (t.at(i++) - '0');
-    if (i == first || part[k] > 255 || i - first > 3 || (t.at(first) == '0' && i - first > 1))
-      return;
-    largest = std::max(largest, part[k]);
-  }
-  if (largest < 32) return;  // 12.6.2.2 is a section or a version; of addresses one in 4,096
-  if (largest < 100 && before == ' ' && digit(t.at(begin - 2))) return;  // 0 1 1.94.56.7, a drawing
-  const unsigned char after = t.at(i);
-  if (word(after) || (after == '.' && alnum(t.at(i + 1)))) return;
-  if (after == '-' && (letter(t.at(i + 1)) || t.at(i + 1) == '.')) return;  // a release, a drawing
-  if (t.rules.public_ips_only && !public_ipv4(part)) return;
-  size_t compared = begin;  // the requirement name>=1.2.3.40
-  if (t.at(compared - 1) == ' ') --compared;
-  if (t.at(compared - 1) == '=' && std::memchr("=<>~!", t.at(compared - 2), 5)) return;
-  if (!after_version_word(t, begin)) t.add(begin, i, PrivateKind::kIpv4);
-}
-
-// ---- telephones
 
 // What may stand between two groups of digits: a space, dot or hyphen, or one bracket with one of
 // these outside of it. Gives its length, 0 if the number ends here.
@@ -139,18 +77,18 @@ bool dates(const PrivateText& t, size_t begin, const Groups& g, size_t count) {
   const auto year = [&](size_t at) {
     return (t.at(at) == '1' && t.at(at + 1) == '9') || (t.at(at) == '2' && t.at(at + 1) == '0');
   };
-  if (count == 2)
-    return g.sizes[0] == 4 && g.sizes[1] == 4 && year(begin) && year(g.ends[1] - 4);
+  if (count == 2) return g.sizes[0] == 4 && g.sizes[1] == 4 && year(begin) && year(g.ends[1] - 4);
   if (count != 3) return false;
   return (g.sizes[0] <= 2 && g.sizes[1] <= 2 && g.sizes[2] == 4) ||
          (g.sizes[0] == 4 && g.sizes[1] <= 2 && g.sizes[2] <= 2);
 }
 
-constexpr std::string_view kPhoneWords[] = {"tel",    "phone",    "telephone", "fax",     "mobile",
-                                            "telefax", "whatsapp", "telefon",   "telefono", "telefone"};
-constexpr std::string_view kAccentedPhoneWords[] = {
-    "тел",  "телефон", "Тел",       "Телефон",   "tél",
-    "Tél",  "téléphone", "Téléphone", "teléfono", "Teléfono"};
+constexpr std::string_view kPhoneWords[] = {"tel",      "phone",   "telephone", "fax",
+                                            "mobile",   "telefax", "whatsapp",  "telefon",
+                                            "telefono", "telefone"};
+constexpr std::string_view kAccentedPhoneWords[] = {"тел",      "телефон", "Тел",       "Телефон",
+                                                    "tél",      "Tél",     "téléphone", "Téléphone",
+                                                    "teléfono", "Teléfono"};
 constexpr std::string_view kHanPhoneWords[] = {"电话", "電話", "手机", "手機", "传真", "傳真"};
 
 // Whether a word for telephone comes before, with a few marks between.
@@ -238,9 +176,8 @@ void find_american_phone(const PrivateText& t, size_t begin) {
     if (gap != '-' && gap != '.' && gap != ' ') return;
   } else {
     if ((t.at(i) != '-' && t.at(i) != '.') || t.at(i + 4) != t.at(i)) return;
-    const bool long_distance =
-        t.at(begin - 1) == t.at(i) && t.at(begin - 2) == '1' && begin > 1 &&
-        starts_number(t, begin - 2);
+    const bool long_distance = t.at(begin - 1) == t.at(i) && t.at(begin - 2) == '1' && begin > 1 &&
+                               starts_number(t, begin - 2);
     if (!starts_number(t, begin) && !long_distance) return;
     ++i;
   }
@@ -267,8 +204,6 @@ void find_trunk_phone(const PrivateText& t, size_t begin, size_t size) {
   if (two || three) t.add(begin, i, PrivateKind::kPhone);
 }
 
-// ---- cards
-
 uint32_t number(const PrivateText& t, size_t begin, size_t count) {
   uint32_t value = 0;
   for (size_t i = 0; i < count; ++i) value = value * 10 + (t.at(begin + i) - '0');
@@ -281,9 +216,10 @@ bool issued(uint32_t four, size_t size) {
   if (size == 14) return two == 36 || two == 38 || (three >= 300 && three <= 305);
   if (size == 15) return two == 34 || two == 37;
   if (size == 19) return two == 62 || two == 65 || four == 6011 || two / 10 == 4;
-  return size == 16 && (two / 10 == 4 || (two >= 51 && two <= 55) || (four >= 2221 && four <= 2720) ||
-                        four == 6011 || two == 65 || (three >= 644 && three <= 649) ||
-                        (four >= 3528 && four <= 3589) || two == 62);
+  return size == 16 &&
+         (two / 10 == 4 || (two >= 51 && two <= 55) || (four >= 2221 && four <= 2720) ||
+          four == 6011 || two == 65 || (three >= 644 && three <= 649) ||
+          (four >= 3528 && four <= 3589) || two == 62);
 }
 
 bool luhn(const PrivateText& t, size_t begin, size_t end) {
@@ -322,13 +258,14 @@ void find_card(const PrivateText& t, size_t begin, size_t size) {
     t.add(begin, end, PrivateKind::kCard);
 }
 
-// ---- accounts
-
 // Length by country, from the IBAN registry (ISO 13616).
 constexpr std::string_view kIban =
-    "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BR29BY28CH21CR22CY28CZ24DE22DK18DO28EE20EG29ES24FI18FO18FR27"
-    "GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC27"
-    "MD24ME22MK19MR27MT31MU30NL18NO15PK24PL28PS29PT25QA29RO24RS22SA24SC31SD18SE24SI19SK24SM27ST25SV28"
+    "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BR29BY28CH21CR22CY28CZ24DE22DK18DO28EE20EG29ES24FI18FO18FR"
+    "27"
+    "GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC"
+    "27"
+    "MD24ME22MK19MR27MT31MU30NL18NO15PK24PL28PS29PT25QA29RO24RS22SA24SC31SD18SE24SI19SK24SM27ST25SV"
+    "28"
     "TL23TN24TR26UA29VA22VG24XK20";
 
 void find_iban(const PrivateText& t, size_t begin) {  // begin: of the two letters
@@ -360,7 +297,6 @@ void find_iban(const PrivateText& t, size_t begin) {  // begin: of the two lette
 
 void find_numbers(const PrivateText& t, size_t begin, size_t end) {
   const size_t size = end - begin;
-  if (size <= 3 && t.at(end) == '.') find_ipv4(t, begin);
   if (t.wants(PrivateKind::kPhone)) {
     if (size == 3) find_american_phone(t, begin);
     if (size >= 2 && size <= 5 && t.at(begin) == '0') find_trunk_phone(t, begin, size);
@@ -391,51 +327,6 @@ void find_international_phone(const PrivateText& t, size_t plus) {
     end = groups.ends[k];
   }
   if (end) t.add(plus, end, PrivateKind::kPhone);
-}
-
-// Global addresses begin with a group of four from 2000 to 3fff, others that are looked for with fc,
-// fd (private networks) or fe80 (the link).
-void find_ipv6(const PrivateText& t, size_t colon) {
-  if (colon < 4) return;
-  const size_t begin = colon - 4;
-  const auto hex = [](unsigned char c) { return digit(c) || static_cast<unsigned char>((c | 32) - 'a') < 6; };
-  const unsigned char first = t.at(begin);
-  const bool global = first == '2' || first == '3';
-  if (!global && (t.rules.public_ips_only || (first | 32) != 'f')) return;
-  for (size_t i = begin; i < colon; ++i)
-    if (!hex(t.at(i))) return;
-  const unsigned char before = t.at(begin - 1);
-  if (word(before) || (before && std::memchr(".:-", before, 3))) return;
-  size_t end = colon;
-  while (end - begin < 41 && (hex(t.at(end)) || t.at(end) == ':')) ++end;
-  if (t.at(end - 1) == ':' && t.at(end - 2) != ':') --end;  // the colon after a name
-  if (end - begin > 39 || word(t.at(end))) return;
-  uint32_t group[8] = {};
-  size_t groups = 0, gaps = 0;
-  for (size_t i = begin; i < end;) {
-    if (groups == 8) return;
-    const size_t start = i;
-    while (i < end && t.at(i) != ':') {
-      const unsigned char c = ascii::lower(t.at(i++));
-      group[groups] = group[groups] << 4 | static_cast<uint32_t>(digit(c) ? c - '0' : c - 'a' + 10);
-    }
-    if (i - start == 0 || i - start > 4) return;
-    ++groups;
-    if (i == end) break;
-    if (t.at(i + 1) == ':' && i + 1 < end) {
-      ++gaps;
-      i += 2;
-      if (i < end && t.at(i) == ':') return;
-    } else {
-      ++i;
-    }
-  }
-  if (groups < 3 || gaps > 1 || (gaps == 0 ? groups != 8 : groups > 7)) return;
-  const bool documentation =
-      (group[0] == 0x2001 && group[1] == 0xdb8) || (group[0] == 0x3fff && group[1] < 0x1000);
-  if (t.rules.public_ips_only && documentation) return;
-  if (!global && (group[0] & 0xfe00) != 0xfc00 && (group[0] & 0xffc0) != 0xfe80) return;
-  t.add(begin, end, PrivateKind::kIpv6);
 }
 
 }  // namespace gristmill
