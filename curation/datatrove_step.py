@@ -20,6 +20,7 @@ import inspect
 import json
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -40,6 +41,8 @@ REFUSED = {
 
 # These replace by turns: made anew for each document, the result is of that document alone.
 BY_TURNS = {"PIIFormatter"}
+
+LIBRARIES = ("datatrove", "spacy", "ftfy", "trafilatura", "inscriptis", "readability-lxml")
 
 PROBE = "This is a sentence with the words that a text has, and there is nothing else to be found."
 
@@ -62,6 +65,10 @@ class DatatroveStep:
 
     def __post_init__(self) -> None:
         self._made()
+
+    def fingerprint(self) -> str:
+        """What the result depends on beyond the settings: versions of datatrove and what it uses."""
+        return " ".join(f"{name} {_version(name)}" for name in LIBRARIES)
 
     def _made(self) -> tuple[Any, str]:
         try:
@@ -195,6 +202,13 @@ def _new(name: str, values: dict[str, Any]) -> Any:
 def _tuples(value: Any) -> Any:
     """Lists as tuples: datatrove hands some to `str.endswith`, which takes no list."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _plain(value: Any) -> Any:

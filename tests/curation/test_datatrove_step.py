@@ -1,6 +1,7 @@
 """datatrove's classes as steps: the library itself, on batches of ours."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,11 @@ def test_a_list_in_a_recipe_is_what_datatrove_wants():
     needs("spacy")
     step = DatatroveStep("FineWebQualityFilter", {"stop_chars": [".", "!"]})
     assert check(step, documents(PROSE))["reject"].to_pylist() == [None]
+
+
+def test_the_fingerprint_has_the_versions_that_verdicts_depend_on():
+    said = DatatroveStep("RegexFilter", {"regex_exp": "x"}).fingerprint()
+    assert said.startswith(f"datatrove {version('datatrove')} spacy ")
 
 
 def test_a_failing_filter_names_the_document():

@@ -110,7 +110,7 @@ def test_it_is_found_as_it_stands_in_sentences(kind, value):
         "hotel 1234567 hôtel 1234567 telescope 1234567", "00 01 02 03 04 05 06 07",
         "123-456-7890 212-155-1234 x212-555-1234 212-555-12345 1212-555-1234 212-555.1234",
         # Numbers with a wrong checksum, or that go on.
-        "4111 1111 1111 1112", "41111111111111111", "0.4111111111111111", "9 4111 1111 1111 1111",
+        "4111 1111 1111 1112", "4111 1111 1111 1116", "41111111111111111", "0.4111111111111111", "9 4111 1111 1111 1111",
         "1234567890123456", "DE89370400440532013001", "XX89370400440532013000",
         "DE89 3704 0044 0532 0130 0", "aDE89370400440532013000",
         # Things with an @ that are no addresses, or addresses that are reserved.
@@ -145,6 +145,7 @@ def test_a_secret_is_the_value_and_not_the_name():
     ):  # fmt: skip
         assert search(text) == [("hunter2X9", "key")], text
     assert search(f"# keys\nAWS_SECRET_ACCESS_KEY={BODY}\n") == [(BODY, "key")]
+    assert search('pwd = "abcd1234", pwd = "abcd1233"') == [("abcd1234", "key")]  # 3 bits a byte
     assert search(f"export API_TOKEN={BODY}") == [(BODY, "key")]
 
 
