@@ -67,7 +67,7 @@ class DatatroveStep:
         self._made()
 
     def fingerprint(self) -> str:
-        """What the result depends on beyond the settings: versions of datatrove and what it uses."""
+        """What the result depends on beyond the settings: versions of libraries."""
         return " ".join(f"{name} {_version(name)}" for name in LIBRARIES)
 
     def _made(self) -> tuple[Any, str]:
