@@ -73,10 +73,18 @@ nb::tuple take(Merge& merge, size_t limit) {
 }
 
 nb::tuple split(nb::bytes text) {
-  substrings::Tokens tokens;
+  std::vector<substrings::Token> tokens;
   substrings::split({text.c_str(), text.size()}, tokens);
-  return nb::make_tuple(to_numpy(std::move(tokens.hashes)), to_numpy(std::move(tokens.begins)),
-                        to_numpy(std::move(tokens.ends)), to_numpy(std::move(tokens.units)));
+  std::vector<uint64_t> hashes;
+  std::vector<uint32_t> begins, ends, units;
+  for (const auto& token : tokens) {
+    hashes.push_back(token.hash);
+    begins.push_back(token.begin);
+    ends.push_back(token.end);
+    units.push_back(token.units);
+  }
+  return nb::make_tuple(to_numpy(std::move(hashes)), to_numpy(std::move(begins)),
+                        to_numpy(std::move(ends)), to_numpy(std::move(units)));
 }
 
 }  // namespace
@@ -92,7 +100,7 @@ void bind_substrings(nb::module_& m) {
     }
   });
   m.def("split_tokens", &split, nb::arg("text"),
-        "(hashes uint64, begins, ends uint32 in bytes, units uint8), one for each token of UTF-8.");
+        "(hashes uint64, begins, ends uint32 in bytes, units uint32), one for each token of UTF-8.");
   m.def("sample_substrings", &sample, nb::arg("texts"), nb::arg("skip"), nb::arg("tokens"),
         "(samples uint64 of all texts joined, ends int64 of each text's).");
   nb::class_<Merge>(m, "SubstringMerge")

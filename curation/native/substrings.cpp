@@ -15,7 +15,7 @@ using characters::decode;
 
 // How much a token counts, in quarters of a word: so that the same news in 128 languages
 // (NTREX-128) has 0.7 to 1.7 times as many units as in English, Chinese and Thai about as many.
-constexpr uint8_t kWordUnits = 4, kHanUnits = 2, kLetterUnits = 1;
+constexpr uint32_t kWordUnits = 4, kHanUnits = 2, kLetterUnits = 1;
 
 // Tibetan has a mark between syllables, each of which is a run of word characters.
 bool is_tibetan(uint32_t point) { return point >= 0xf00 && point < 0x1000; }
@@ -55,12 +55,12 @@ uint64_t multiply(uint64_t a, uint64_t b) {
   return reduce((static_cast<uint64_t>(product) & kPrime) + static_cast<uint64_t>(product >> 61));
 }
 
-void fill_prefixes(const Tokens& tokens, int which, std::vector<uint64_t>& prefixes) {
-  prefixes.resize(tokens.hashes.size() + 1);
+void fill_prefixes(const std::vector<Token>& tokens, int which, std::vector<uint64_t>& prefixes) {
+  prefixes.resize(tokens.size() + 1);
   uint64_t sum = prefixes[0] = 0;
-  for (size_t i = 0; i < tokens.hashes.size(); ++i) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
     // The two polynomials see different bits of a token's hash.
-    const uint64_t value = which ? tokens.hashes[i] >> 3 : tokens.hashes[i] & kPrime;
+    const uint64_t value = which ? tokens[i].hash >> 3 : tokens[i].hash & kPrime;
     prefixes[i + 1] = sum = reduce(multiply(sum, kBases[which]) + value);
   }
 }
@@ -80,15 +80,15 @@ uint64_t between(const std::vector<uint64_t>& prefixes, size_t begin, size_t end
 // there more than once) for each window of scratch.tokens; needs scratch.prefixes.
 template <typename Visit>
 void each_window(uint32_t tokens, Scratch& scratch, const Visit& visit) {
-  const auto& units = scratch.tokens.units;
-  const size_t count = units.size(), least = size_t{kWordUnits} * tokens;
+  const auto& list = scratch.tokens;
+  const size_t count = list.size(), least = size_t{kWordUnits} * tokens;
   const size_t size = std::max<size_t>(tokens / 2, 1);
   const uint64_t factor = power(0, size);
   auto& queue = scratch.queue;  // places ascend, grams ascend: a monotone queue
   queue.resize(count);
   size_t front = 0, back = 0, next = 0, end = 0, weight = 0;
-  for (size_t begin = 0; begin < count; weight -= units[begin++]) {
-    while (weight < least && end < count) weight += units[end++];
+  for (size_t begin = 0; begin < count; weight -= list[begin++].units) {
+    while (weight < least && end < count) weight += list[end++].units;
     if (weight < least) break;
     for (; next + size <= end; ++next) {
       const uint64_t gram =
@@ -105,7 +105,7 @@ void each_window(uint32_t tokens, Scratch& scratch, const Visit& visit) {
 
 }  // namespace
 
-void split(std::string_view text, Tokens& tokens) {
+void split(std::string_view text, std::vector<Token>& tokens) {
   if (text.size() > UINT32_MAX) throw std::invalid_argument("a text of 4 GiB or more");
   enum Kind : uint8_t { kIgnored, kWordCharacter, kOther };
   static const auto kAscii = [] {
@@ -121,15 +121,10 @@ void split(std::string_view text, Tokens& tokens) {
   const auto& table = characters::Table::get();
   const auto* start = reinterpret_cast<const uint8_t*>(text.data());
   const auto *p = start, *end = start + text.size();
-  tokens.hashes.clear();
-  tokens.begins.clear();
-  tokens.ends.clear();
-  tokens.units.clear();
-  const auto add = [&](const uint8_t* from, uint8_t units) {
-    tokens.hashes.push_back(hash(from, static_cast<size_t>(p - from), end));
-    tokens.begins.push_back(static_cast<uint32_t>(from - start));
-    tokens.ends.push_back(static_cast<uint32_t>(p - start));
-    tokens.units.push_back(units);
+  tokens.clear();
+  const auto add = [&](const uint8_t* from, uint32_t units) {
+    tokens.push_back({hash(from, static_cast<size_t>(p - from), end),
+                      static_cast<uint32_t>(from - start), static_cast<uint32_t>(p - start), units});
   };
   // Go on over marks and what `same` says yes to.
   const auto skip = [&](const auto& same) {
@@ -259,7 +254,7 @@ void Merge::add_text(uint64_t row, std::string_view text) {
   split(text, scratch_.tokens);
   fill_prefixes(scratch_.tokens, 0, scratch_.prefixes);
   fill_prefixes(scratch_.tokens, 1, scratch_.others);
-  const Tokens& tokens = scratch_.tokens;
+  const auto& tokens = scratch_.tokens;
   uint64_t last = 1;  // a gram is even
   bool wanted = false;
   size_t met = 0;
@@ -272,7 +267,7 @@ void Merge::add_text(uint64_t row, std::string_view text) {
     if (wanted)
       windows_->add({between(scratch_.prefixes, begin, end, powers_[0][end - begin]),
                      between(scratch_.others, begin, end, powers_[1][end - begin]), row,
-                     tokens.begins[begin], tokens.ends[end - 1]});
+                     tokens[begin].begin, tokens[end - 1].end});
   });
   if (met < grams_.size())
     throw std::invalid_argument("the text of row " + std::to_string(row) +

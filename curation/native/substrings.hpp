@@ -21,14 +21,14 @@
 
 namespace gristmill::substrings {
 
-struct Tokens {
-  std::vector<uint64_t> hashes;
-  std::vector<uint32_t> begins, ends;  // bytes of the text
-  std::vector<uint8_t> units;          // quarters of a word
+struct Token {
+  uint64_t hash;
+  uint32_t begin, end;  // bytes of the text
+  uint32_t units;       // quarters of a word
 };
 
 // Split a text of less than 4 GiB into tokens; raises std::invalid_argument for a longer one.
-void split(std::string_view text, Tokens& tokens);
+void split(std::string_view text, std::vector<Token>& tokens);
 
 // What is kept between documents so that nothing is allocated anew.
 struct Scratch {
@@ -37,7 +37,7 @@ struct Scratch {
     uint32_t place;
     bool again;  // the gram is there more than once
   };
-  Tokens tokens;
+  std::vector<Token> tokens;
   std::vector<uint64_t> prefixes, others;
   std::vector<Least> queue;
 };
