@@ -16,6 +16,7 @@ using substrings::Scratch;
 
 // The samples of texts, joined, and how many each has. A text whose `skip` is not 0 has none.
 nb::tuple sample(nb::handle array, Array<uint8_t> skip, uint32_t tokens) {
+  substrings::check(tokens);
   const Texts texts(array);
   if (skip.size() != texts.size()) throw nb::value_error("skip: expected one byte for each text");
   std::vector<uint64_t> samples;
@@ -101,12 +102,13 @@ void bind_substrings(nb::module_& m) {
   });
   m.def("split_tokens", &split, nb::arg("text"),
         "(hashes uint64, begins, ends uint32 in bytes, units uint32), one for each token of UTF-8.");
-  m.def("sample_substrings", &sample, nb::arg("texts"), nb::arg("skip"), nb::arg("tokens"),
-        "(samples uint64 of all texts joined, ends int64 of each text's).");
+  m.def("sample_substrings", &sample, nb::arg("texts"), nb::arg("skip").noconvert(),
+        nb::arg("tokens"), "(samples uint64 of all texts joined, ends int64 of each text's).");
   nb::class_<Merge>(m, "SubstringMerge")
       .def(nb::init<std::string, uint64_t, uint32_t, bool>(), nb::arg("folder"), nb::arg("memory"),
            nb::arg("tokens"), nb::arg("keep_first"))
-      .def("add_samples", &add_samples, nb::arg("row"), nb::arg("samples"), nb::arg("offsets"))
+      .def("add_samples", &add_samples, nb::arg("row"), nb::arg("samples").noconvert(),
+           nb::arg("offsets").noconvert())
       .def("match", &Merge::match, nb::call_guard<nb::gil_scoped_release>())
       .def("next_row", &Merge::next_row)
       .def("add_texts", &add_texts, nb::arg("row"), nb::arg("texts"))

@@ -171,6 +171,10 @@ void split(std::string_view text, std::vector<Token>& tokens) {
   }
 }
 
+void check(uint32_t tokens) {
+  if (tokens < 1 || tokens > 10000) throw std::invalid_argument("tokens: expected 1 to 10000");
+}
+
 void sample(std::string_view text, uint32_t tokens, Scratch& scratch, std::vector<uint64_t>& out) {
   split(text, scratch.tokens);
   fill_prefixes(scratch.tokens, 0, scratch.prefixes);
@@ -203,6 +207,7 @@ Merge::Merge(std::string folder, uint64_t memory, uint32_t tokens, bool keep_fir
       tokens_(tokens),
       keep_first_(keep_first),
       samples_(std::make_unique<Sorter<Sample>>(folder_, memory_)) {
+  check(tokens);
   for (int which : {0, 1})
     for (size_t size = 0; size <= size_t{kWordUnits} * tokens; ++size)
       powers_[which].push_back(size ? multiply(powers_[which].back(), kBases[which]) : 1);

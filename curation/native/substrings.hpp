@@ -30,6 +30,9 @@ struct Token {
 // Split a text of less than 4 GiB into tokens; raises std::invalid_argument for a longer one.
 void split(std::string_view text, std::vector<Token>& tokens);
 
+// Raises std::invalid_argument for a length of windows that is 0 or senseless.
+void check(uint32_t tokens);
+
 // What is kept between documents so that nothing is allocated anew.
 struct Scratch {
   struct Least {

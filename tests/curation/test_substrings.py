@@ -448,6 +448,26 @@ def test_little_memory_gives_the_same_cuts(tmp_path):
     ]  # fmt: skip
 
 
+def test_the_memory_of_a_merge_does_not_grow_with_the_corpus(tmp_path):
+    code = (
+        "import re, sys; from pathlib import Path; from curation.substrings import SubstringDedup\n"
+        "SubstringDedup().merge([Path(sys.argv[1])], Path(sys.argv[2]), 4 << 20)\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc: a process cannot be asked for its peak")
+    text = prose(random.Random(1), 1_000)
+    peaks = []
+    for copies in (20, 2_000):
+        [path] = write_signed(tmp_path, SubstringDedup(), [text] * copies)
+        command = [sys.executable, "-c", code, str(path), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) * 1024)
+        assert pq.read_metadata(tmp_path / "decisions.parquet").num_rows == copies - 1
+    # 2,000,000 windows of 32 bytes, were they held.
+    assert peaks[1] - peaks[0] < 24 << 20
+
+
 def test_a_killed_merge_leaves_no_decisions_and_no_files(tmp_path):
     rng = random.Random(13)
     passages = [prose(rng, 70) for _ in range(10)]
