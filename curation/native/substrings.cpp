@@ -76,8 +76,8 @@ uint64_t between(const std::vector<uint64_t>& prefixes, size_t begin, size_t end
   return reduce(prefixes[end] + kPrime - multiply(prefixes[begin], factor));
 }
 
-// Calls visit(first token, token after the last, least gram with its lowest bit 0, whether it was
-// there more than once) for each window of scratch.tokens; needs scratch.prefixes.
+// Calls visit(first token, token after the last, least gram with its lowest bit 0, and the last place
+// where it is) for each window of scratch.tokens; needs scratch.prefixes.
 template <typename Visit>
 void each_window(uint32_t tokens, Scratch& scratch, const Visit& visit) {
   const auto& list = scratch.tokens;
@@ -94,9 +94,8 @@ void each_window(uint32_t tokens, Scratch& scratch, const Visit& visit) {
       const uint64_t gram =
           fold(between(scratch.prefixes, next, next + size, factor) ^ 0x13198a2e03707344,
                0xa4093822299f31d1) & ~uint64_t{1};
-      bool again = false;
-      while (back > front && queue[back - 1].gram >= gram) again = queue[--back].gram == gram;
-      queue[back++] = {gram, static_cast<uint32_t>(next), again};
+      while (back > front && queue[back - 1].gram >= gram) --back;
+      queue[back++] = {gram, static_cast<uint32_t>(next)};
     }
     while (queue[front].place < begin) ++front;
     visit(begin, end, queue[front]);
@@ -181,11 +180,11 @@ void sample(std::string_view text, uint32_t tokens, Scratch& scratch, std::vecto
   const size_t first = out.size();
   uint32_t place = 0;
   each_window(tokens, scratch, [&](size_t, size_t, const Scratch::Least& least) {
-    // Two equal windows have the gram at two places. If both places are in one window the queue has
-    // met them (`again`); if not, the gram is added twice.
+    // Two equal windows have the gram at two places: one after the other here, or, if windows of
+    // another gram are between them, it is added twice.
     if (out.size() == first || (out.back() & ~uint64_t{1}) != least.gram)
-      out.push_back(least.gram | least.again);
-    else if (place != least.place || least.again)
+      out.push_back(least.gram);
+    else if (place != least.place)
       out.back() |= 1;
     place = least.place;
   });

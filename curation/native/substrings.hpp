@@ -38,7 +38,6 @@ struct Scratch {
   struct Least {
     uint64_t gram;
     uint32_t place;
-    bool again;  // the gram is there more than once
   };
   std::vector<Token> tokens;
   std::vector<uint64_t> prefixes, others;
