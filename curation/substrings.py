@@ -24,7 +24,7 @@ windows the chance that two different ones are ever taken for equal is about 10^
   byte. Signatures should be written so.
 * `merge`: samples that occur once in the corpus are sorted out by an external sort; only documents
   with one that occurs twice are read, and only the windows there that have it are sorted,
-  externally again. Memory is what is given, however large the corpus, and one row group of texts.
+  externally again. Memory is what is given, however large the corpus or its row groups.
 * `apply`: cuts, and tidies the joins.
 
 Two neighbours of a cut that now stand side by side may make a run that is elsewhere as well. Such a
@@ -102,7 +102,7 @@ class SubstringDedup:
         merge = _native.SubstringMerge(str(out), memory, self.tokens, self.keep_first)
         row = 0
         for path in signed:
-            with pq.ParquetFile(path) as file:
+            with _open(path) as file:
                 self._check(path, file.schema_arrow)
                 for batch in _batches(file, range(file.num_row_groups), "samples", memory):
                     lists = batch.column("samples")
@@ -111,7 +111,7 @@ class SubstringDedup:
         merge.match()
         row = 0
         for path in signed:
-            with pq.ParquetFile(path) as file:
+            with _open(path) as file:
                 for group in range(file.num_row_groups):
                     end = row + file.metadata.row_group(group).num_rows
                     if 0 <= merge.next_row() < end:
@@ -181,6 +181,11 @@ class SubstringDedup:
         return batch.append_column(pa.field("reject", pa.string()), pa.array(reject, pa.string()))
 
 
+def _open(path: Path) -> pq.ParquetFile:
+    """Open for reading page by page; by default a whole column of a row group is held."""
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+
+
 def _batches(
     file: pq.ParquetFile, groups: Sequence[int], column: str, memory: int
 ) -> Iterator[pa.RecordBatch]:
@@ -200,7 +205,7 @@ def _batches(
 
 def _read_cuts(path: Path, first: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
     """Give (place in the batch, int64 [cuts, 2] of byte offsets) for its documents with cuts."""
-    with pq.ParquetFile(path) as file:
+    with _open(path) as file:
         groups = []
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).column(0).statistics
