@@ -61,10 +61,11 @@ class SubstringDedup:
     """Cut repeated passages; reject, as `substrings:nothing_left`, what is then too short.
 
     `tokens`: the length from which on a passage counts. `min_left`: characters that a document
-    which was cut has to have. `keep_first`: leave the first occurrence alone; without it, that is
-    cut as well. Documents of `skip_domains` are neither cut nor compared with (code repeats itself
-    by trade, and does not run with a hole in it), nor are those with `messages`, which must agree
-    with their text.
+    which was cut has to have; set it above the length of a passage, and a rejected document may
+    take the only copy of one with it. `keep_first`: leave the first occurrence alone; without it,
+    that is cut as well. Documents of `skip_domains` are neither cut nor compared with (code repeats
+    itself by trade, and does not run with a hole in it), nor are those with `messages`, which must
+    agree with their text.
     """
 
     name: ClassVar[str] = "substrings"

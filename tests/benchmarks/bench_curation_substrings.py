@@ -4,8 +4,9 @@
 
 The corpus is a sample of the real data's languages (`corpora.py`), once, and 4 and 16 times as much
 of it. Each is signed and written as Parquet with zstd, merged with 64 MiB, and applied, in one
-process each; times are of the processor, all threads together. Speeds are of text; "state" is the size of the signatures on disk. A second
-table has the worst case, a corpus of which every document is there twice.
+process each; times are of the processor, all threads together. Speeds are of text; "state" is the
+size of the signatures on disk. The last row is the worst case, a corpus of which every document is
+there twice: all of its windows are sorted on disk.
 
 The peer is a suffix array of the bytes with its common prefixes (pydivsufsort: divsufsort and
 Kasai's), which is the longer part of what Lee et al.'s tool does; it is left out where `--peers`
@@ -176,7 +177,8 @@ def main() -> None:
             figures += [size / MB / apply["seconds"], 100 * (1 - apply["left"] / size)]
             table.add_row(label, *(f"{figure:.3g}" for figure in figures))
             key = label.replace(" ", "_")
-            claims.append((f"substrings_{key}_sign_and_merge_mb_per_second", both, 20))
+            target = 20 if repeats == 1 else 10
+            claims.append((f"substrings_{key}_sign_and_merge_mb_per_second", both, target))
             claims.append((f"substrings_{key}_merge_peak_mb", merge["peak"] / MB, 300))
             if label == "16x":
                 claims.append(("substrings_state_bytes_per_byte", share, 0.6))
