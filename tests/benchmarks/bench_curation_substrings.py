@@ -139,14 +139,14 @@ def measure(folder: Path, corpus: Path, limit: int, times: int) -> dict[str, dic
 def main() -> None:
     """Measure and print tables, then the claims."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a quarter of it")
+    parser.add_argument("--quick", action="store_true", help="an eighth of it")
     parser.add_argument("--peers", default=os.environ.get("GRISTMILL_PEERS", sys.executable))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(child(json.loads(options.child))))
         return
-    unit = (4 if options.quick else 16) * MB
+    unit = (2 if options.quick else 16) * MB
     console = Console(width=None if sys.stdout.isatty() else 140)
     table = Table()
     for name in ("corpus", "MB", "sign MB/s", "state/text", "state bytes/token", "merge MB/s",
