@@ -6,6 +6,7 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 
 #include <cstdint>
 #include <stdexcept>
@@ -47,14 +48,20 @@ class Texts {
   // Raises TypeError for what is not an Arrow array, ValueError for one that is not of strings.
   explicit Texts(nb::handle array) {
     if (!nb::hasattr(array, "__arrow_c_array__"))
-      throw nb::type_error("expected an Arrow array of strings");
+      throw nb::type_error(("expected an Arrow array of strings, found " +
+                            nb::cast<std::string>(array.type().attr("__name__")) +
+                            " (of a chunked array, pass its chunks)")
+                               .c_str());
     capsules_ = array.attr("__arrow_c_array__")();
     const auto* schema = static_cast<const ArrowSchema*>(
         PyCapsule_GetPointer(nb::object(capsules_[0]).ptr(), "arrow_schema"));
     const auto* data = static_cast<const ArrowArray*>(
         PyCapsule_GetPointer(nb::object(capsules_[1]).ptr(), "arrow_array"));
     if (!schema || !data) throw nb::python_error();
+    if (!schema->release || !data->release)
+      throw nb::value_error("expected an Arrow array, found one that was let go of already");
     const std::string_view format = schema->format;
+    // The indices of a dictionary have a format of their own, so this refuses it as well.
     if (format != "u" && format != "U")
       throw nb::value_error(("expected an Arrow array of string or large_string, found format '" +
                              std::string(format) + "'").c_str());
