@@ -8,4 +8,5 @@ NB_MODULE(_native, m) {
   gristmill::bind_minhash(m);
   gristmill::bind_decontaminate(m);
   gristmill::bind_private_data(m);
+  gristmill::bind_language(m);
 }
