@@ -7,7 +7,9 @@ where it came from and what it said then; masking or trimming the text later lea
 row of a training batch can always be traced to the line of the file it began as.
 """
 
+import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -68,3 +70,9 @@ def make_batch(rows: Iterable[Mapping]) -> pa.RecordBatch:
         for row in rows
     ]
     return pa.RecordBatch.from_pylist(filled, schema=SCHEMA)
+
+
+def with_metadata(metadata: str | None, **values: Any) -> str:
+    """Add values to a document's metadata, or replace them: JSON in, JSON out."""
+    known = json.loads(metadata) if metadata else {}
+    return json.dumps(known | values, ensure_ascii=False, sort_keys=True)

@@ -31,6 +31,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 import curation
+from curation.document import with_metadata
 from curation.kinds import kinds
 from curation.languages import all_script_counts, canonical, in_script
 
@@ -90,7 +91,8 @@ class LanguageFilter:
             declared = languages[row]
             label, score = predicted.get(row, (None, None))
             if row in kind:
-                metadata[row] = _with(metadata[row], kind[row], score)
+                scored = {} if score is None else {"lid_score": score}
+                metadata[row] = with_metadata(metadata[row], kind=kind[row], **scored)
             code = (
                 in_script(label if declared is None else declared, scripts[row])
                 if (label or declared)
@@ -219,11 +221,3 @@ def _contradicts(label: str, declared: str) -> bool:
     found, said = _language(label), _language(declared)
     related = any({found, said} <= group for group in RELATIVES)
     return found != said and not related and said in _known()
-
-
-def _with(metadata: str | None, kind: str, score: float | None) -> str:
-    values = json.loads(metadata) if metadata else {}
-    values["kind"] = kind
-    if score is not None:
-        values["lid_score"] = score
-    return json.dumps(values, ensure_ascii=False, sort_keys=True)

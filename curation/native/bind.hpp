@@ -31,5 +31,6 @@ void bind_minhash(nb::module_& m);
 void bind_decontaminate(nb::module_& m);
 void bind_private_data(nb::module_& m);
 void bind_language(nb::module_& m);
+void bind_classifier(nb::module_& m);
 
 }  // namespace gristmill

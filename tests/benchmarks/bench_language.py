@@ -76,7 +76,7 @@ def choose() -> None:
             scores[label] = float(GRID[np.argmin(total)])
     what = (
         "Least lid.176 scores by language (ISO 639-3), written by bench_language.py from lines 0 "
-        f"to 998 of NTREX-128; from {GRID[0]} to {GRID[-1]} only, as news has none of the web's noise."
+        f"to 998 of NTREX-128; from {GRID[0]} to {GRID[-1]} only, as news has no noise."
     )
     text = json.dumps({"about": what, "scores": {"default": FLAT, **scores}}, indent=1)
     SCORES.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The kinds of texts, and the slow twin of `_native.line_shapes`: what lines look like, said with regular expressions.
+"""The kinds of texts, and the slow twin of `_native.line_shapes`, made of regular expressions.
 
 A line, without blanks around it, is *code* if it has a mark of code for every four words at most;
 *neutral* if it is a comment, or has neither words nor marks; *prose* otherwise, except that an
