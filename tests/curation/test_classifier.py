@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import _native
@@ -66,6 +66,7 @@ def twin(text, max_chars):
     return " ".join(words)
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.text() | st.text("aZ _-ß́İ漢かไท่3\n\0\u3000😀"), st.integers(0, 40))
 def test_lines_of_words_are_those_of_the_twin(text, max_chars):
     text = text.encode("utf-8", "replace").decode()
@@ -124,9 +125,9 @@ def test_another_process_with_used_memory_makes_the_same_bytes(model, tmp_path):
 
 
 def test_another_seed_makes_another_model(model, tmp_path):
-    settings = ClassifierSettings(**{**vars(SMALL), "seed": 1})
+    chosen = ClassifierSettings(**{**vars(SMALL), "seed": 1})
     out = tmp_path / "model.bin"
-    train_classifier(map(cooking, range(300)), map(sailing, range(300)), settings, out)
+    train_classifier(map(cooking, range(300)), map(sailing, range(300)), chosen, out)
     assert out.read_bytes() != model.read_bytes()
 
 
@@ -191,8 +192,8 @@ def test_what_cannot_be_is_named(model, tmp_path):
     with pytest.raises(ValueError, match="held_out: expected"):
         ClassifierSettings(held_out=1)
     with pytest.raises(RuntimeError, match="set lr lower than"):
-        settings = ClassifierSettings(**{**vars(SMALL), "lr": 1e30})
-        train_classifier(map(cooking, range(99)), map(sailing, range(99)), settings, tmp_path / "m")
+        chosen = ClassifierSettings(**{**vars(SMALL), "lr": 1e30})
+        train_classifier(map(cooking, range(99)), map(sailing, range(99)), chosen, tmp_path / "m")
 
 
 def test_real_mathematics_is_told_from_real_prose(tmp_path):
@@ -203,7 +204,7 @@ def test_real_mathematics_is_told_from_real_prose(tmp_path):
     path = sorted((DATA / "multilingual").glob("*.parquet"))[0]
     rows = pq.read_table(path, columns=["text", "language"]).to_pylist()
     english = [row["text"] for row in rows if row["language"] == "eng_Latn"][:800]
-    settings = ClassifierSettings(dim=16, bucket=20_000, max_chars=2000)
-    report = train_classifier(mathematics, english, settings, tmp_path / "math.bin")
+    chosen = ClassifierSettings(dim=16, bucket=20_000, max_chars=2000)
+    report = train_classifier(mathematics, english, chosen, tmp_path / "math.bin")
     best = max(report["judged"], key=lambda row: row["f1"])
     assert best["f1"] > 0.95

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curation import _native
@@ -122,6 +122,7 @@ def shapes_of(text):
     return tuple(_native.line_shapes(pa.array([text], pa.large_string()), KEYWORDS)[0].tolist())
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 @example("$x$")
 @example("$" * 7)
@@ -134,6 +135,7 @@ def test_the_native_shapes_are_those_of_the_twin(text):
     assert shapes_of(text) == line_shapes(text, set(KEYWORDS))
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.text())
 def test_any_text_has_the_shapes_that_the_twin_sees(text):
     text = text.encode("utf-8", "replace").decode()
