@@ -48,8 +48,9 @@ class RecallSettings:
 
     `positives` and `negatives` are trained on at most; `held_out` of the seed and of the pool never
     (or a tenth of them, if there are few). `domain_share` of a domain's pages, at least
-    `domain_pages`, make it one to look through. It ends after `rounds`, or when of what was
-    recalled `stop_share` had been collected before.
+    `domain_pages`, make it one to look through; its pages of at least `join_score` join the seed
+    (DeepSeekMath had people choose among the addresses; 0 takes all pages). It ends after `rounds`,
+    or when of what was recalled `stop_share` had been collected before.
     """
 
     classifier: ClassifierSettings = field(
@@ -65,6 +66,7 @@ class RecallSettings:
     most_bytes: int | None = None
     domain_share: float = 0.1
     domain_pages: int = 10
+    join_score: float = 0.1
     held_out: int = 2000
     seed: int = 0
 
@@ -193,7 +195,7 @@ def _round(
     state.score[new] = scores[new]
     collected = before | new
     found, inside = tally.found(collected, settings.domain_share, settings.domain_pages)
-    joining = found[tally.part] & ~collected & ~state.joined
+    joining = found[tally.part] & ~collected & ~state.joined & (scores >= settings.join_score)
     state.joined |= joining
     return {
         "round": number,

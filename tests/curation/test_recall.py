@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,10 +23,16 @@ SETTINGS = RecallSettings(
     ),
     rounds=3,
     domain_pages=5,
+    join_score=0,
 )
-FOOD = "stir the soup add salt onions butter then serve it warm with bread".split()
-BAKING = "knead dough flour yeast oven crust rise overnight with bread butter salt".split()
-SHIPS = "the ship left harbour wind strong sail mast captain crew north storm".split()
+FOOD, BAKING, SHIPS = (
+    words.split()
+    for words in (
+        "stir the soup add salt onions butter then serve it warm with bread",
+        "knead dough flour yeast oven crust rise overnight with bread butter salt",
+        "the ship left harbour wind strong sail mast captain crew north storm",
+    )
+)
 
 
 def page(words, number, uri):
@@ -109,6 +114,12 @@ def test_the_pages_of_a_found_domain_join_the_seed_and_are_recalled_later(done):
     assert first["new"]["tokens"] == first["new"]["bytes"] // 4
 
 
+def test_pages_of_a_found_domain_that_are_quite_unlike_the_seed_may_be_left_out(done, tmp_path):
+    _, report, seed, pool = done
+    careful = recall(seed, pool, replace(SETTINGS, join_score=0.2, rounds=1), tmp_path / "out")
+    assert 0 < careful["rounds"][0]["joined"] < report["rounds"][0]["joined"]
+
+
 def test_it_ends_when_nearly_all_had_been_collected(done, tmp_path):
     _, report, seed, pool = done
     settings = replace(SETTINGS, rounds=9, stop_share=0.9)
@@ -173,14 +184,20 @@ def test_a_folder_made_from_other_things_is_refused(done, tmp_path):
 
 def test_the_best_are_taken_up_to_a_number_of_bytes(done, tmp_path):
     _, _, seed, pool = done
-    settings = replace(SETTINGS, rounds=1, most_bytes=2000)
+    settings = replace(SETTINGS, rounds=1, most_bytes=1000)
     one = recall(seed, pool, settings, tmp_path / "out")["rounds"][0]
-    assert 1500 < one["recalled"]["bytes"] <= 2000
-    kept = {
-        json.loads(v)["recall_score"] for v in recalled(tmp_path / "out")["metadata"].to_pylist()
-    }
-    all_of_them = [json.loads(v)["recall_score"] for v in recalled(done[0])["metadata"].to_pylist()]
-    assert min(kept) >= np.median(all_of_them)
+    assert 800 < one["recalled"]["bytes"] <= 1000
+    kept, of_all = (
+        {
+            row["id"]: said["recall_score"]
+            for row in recalled(folder).to_pylist()
+            if (said := json.loads(row["metadata"]))["recall_round"] == 1
+        }
+        for folder in (tmp_path / "out", done[0])
+    )
+    left = [score for name, score in of_all.items() if name not in kept]
+    assert left and kept.items() < of_all.items()
+    assert min(kept.values()) >= max(left)
 
 
 def test_pages_without_an_address_are_scored_and_join_no_domain(done, tmp_path):
@@ -188,7 +205,7 @@ def test_pages_without_an_address_are_scored_and_join_no_domain(done, tmp_path):
     rows = [{**row, "uri": None if i % 2 else "no address"} for i, row in enumerate(pool_rows())]
     settings = replace(SETTINGS, rounds=1)
     one = recall(seed, write(tmp_path / "pool", rows), settings, tmp_path / "out")["rounds"][0]
-    assert one["recalled"]["documents"] > 50
+    assert one["recalled"]["documents"] > 10
     assert one["domains"] == one["joined"] == 0
 
 
@@ -233,11 +250,10 @@ def test_mathematics_is_recalled_from_real_texts_and_its_hosts_are_found(tmp_pat
         for line in file.read().splitlines():
             row = json.loads(line)
             books.setdefault(row["source"], []).append(row["text"][:3000])
-    english: list[tuple[str, str]] = []
     path = sorted((DATA / "multilingual").glob("*.parquet"))[0]
-    for row in pq.read_table(path, columns=["text", "language", "source"]).to_pylist():
-        if row["language"] == "eng_Latn":
-            english.append((row["text"][:3000], row["source"]))
+    rows = pq.read_table(path, columns=["text", "language", "source"]).to_pylist()
+    rows = [row for row in rows if row["language"] == "eng_Latn"]
+    english = [(row["text"][:3000], row["source"]) for row in rows]
     random.Random(1).shuffle(english)
 
     def document(text, uri):
@@ -272,7 +288,7 @@ def test_mathematics_is_recalled_from_real_texts_and_its_hosts_are_found(tmp_pat
     assert all(after["precision"] >= before["precision"] for before, after in pairwise(at_half))
     assert at_half[-1]["recall"] >= at_half[0]["recall"]
     assert at_half[-1]["precision"] > 0.95
-    found = {domain["domain"] for one in report["rounds"] for domain in one["largest_new_domains"]}
+    found = {domain["domain"] for domain in report["rounds"][0]["largest_new_domains"]}
     assert found == {"napkin.example/tex", "hott.example/tex"}
     uris = recalled(tmp_path / "out")["uri"].to_pylist()
     right = sum(uri.split("/")[2] in ("napkin.example", "hott.example") for uri in uris)
