@@ -93,16 +93,13 @@ class LanguageFilter:
             if row in kind:
                 scored = {} if score is None else {"lid_score": score}
                 metadata[row] = with_metadata(metadata[row], kind=kind[row], **scored)
-            code = (
-                in_script(label if declared is None else declared, scripts[row])
-                if (label or declared)
-                else None
-            )
+            claimed = declared if declared is not None else label or "unknown"
+            code = in_script(claimed, scripts[row])
             sure = score is not None and score >= self._least(least, label)
             if declared is None and kind[row] != "prose" and not (sure and code):
                 languages[row] = "unknown"
                 continue
-            languages[row] = code or canonical(label if declared is None else declared)
+            languages[row] = code or canonical(claimed)
             if declared is None and not sure:
                 reject[row] = "language:low_score"
             elif code is None:

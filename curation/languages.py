@@ -125,19 +125,26 @@ def in_script(code: str, counts: dict[str, int], least: float = 0.1) -> str | No
     in a script the code can stand for: one that it names, or else any that the language has. A
     text without letters fits every code.
     """
-    language, script = canonical(code).rpartition("_")[::2]
+    language, possible = _claim(code)
     letters = sum(counts.values())
-    if not language or not letters or script == "Zyyy":
+    if not language or not letters or possible[0] == "Zyyy":
         return canonical(code)
-    named = _script_tag(re.split("[-_@.]", code.lower())[1:])
-    possible = [script] if named else list(SCRIPTS.get(language, (script,)))
     if _HAN.intersection(possible):  # one reservoir of characters, told apart by a few of them
         share = sum(counts.get(s, 0) for s in _HAN) / letters
-        found = max((s for s in possible if counts.get(s)), key=lambda s: counts[s], default=script)
+        present = (s for s in possible if counts.get(s))
+        found = max(present, key=lambda s: counts[s], default=canonical(code)[-4:])
     else:
-        found = max(possible, key=lambda s: counts.get(s, 0))
+        found = max(possible, key=lambda s: counts.get(s, 0)) if len(possible) > 1 else possible[0]
         share = counts.get(found, 0) / letters
     return f"{language}_{found}" if share >= least else None
+
+
+@lru_cache(4096)
+def _claim(code: str) -> tuple[str, tuple[str, ...]]:
+    """The language that a code names, and the scripts that it can stand for."""
+    language, script = canonical(code).rpartition("_")[::2]
+    named = script == "Zyyy" or _script_tag(re.split("[-_@.]", code.lower())[1:])
+    return language, (script,) if named else SCRIPTS.get(language, (script,))
 
 
 def _script_tag(tags: list[str]) -> str | None:
