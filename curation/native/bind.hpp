@@ -32,5 +32,6 @@ void bind_decontaminate(nb::module_& m);
 void bind_private_data(nb::module_& m);
 void bind_language(nb::module_& m);
 void bind_classifier(nb::module_& m);
+void bind_lid(nb::module_& m);
 
 }  // namespace gristmill

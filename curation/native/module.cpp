@@ -10,4 +10,5 @@ NB_MODULE(_native, m) {
   gristmill::bind_private_data(m);
   gristmill::bind_language(m);
   gristmill::bind_classifier(m);
+  gristmill::bind_lid(m);
 }

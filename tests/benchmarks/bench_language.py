@@ -152,7 +152,7 @@ def print_kinds() -> None:
 
 
 def speed() -> None:
-    """Print MB/s of the filter, and of its parts, on a sample of the multilingual data."""
+    """Print MB/s of processor time of the filter and its parts on the multilingual data."""
     table = pq.read_table(sorted((DATA / "multilingual").glob("*.parquet"))[0], columns=["text"])
     chosen = np.random.default_rng(1).choice(table.num_rows, 6000, replace=False)
     texts = table["text"].take(np.sort(chosen)).combine_chunks().cast(pa.large_string())
@@ -166,15 +166,15 @@ def speed() -> None:
     print(f"{len(strings)} documents, {size:.1f} MB")
     for name, work in {
         "filter": lambda: LanguageFilter()(batch),
-        "fastText": lambda: predict(strings),
+        "model": lambda: predict(strings),
         "kinds": lambda: kinds(texts),
         "scripts": lambda: all_script_counts(texts),
     }.items():
         times = []
         for _ in range(3):
-            begin = time.perf_counter()
+            begin = time.process_time()
             work()
-            times.append(time.perf_counter() - begin)
+            times.append(time.process_time() - begin)
         print(f"{name:9} {size / min(times):7.1f} MB/s")
 
 
