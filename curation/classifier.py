@@ -123,6 +123,14 @@ def judge(positive: np.ndarray, negative: np.ndarray) -> list[dict[str, float]]:
     return table
 
 
+def judged_table(judged: list[dict[str, float]]) -> str:
+    """The rows of `judge` as text, for people."""
+    names = list(judged[0])
+    lines = ["  ".join(names)]
+    lines += ["  ".join(f"{row[name]:{len(name)}.4g}" for name in names) for row in judged]
+    return "\n".join(lines)
+
+
 def report_path(model: Path) -> Path:
     """Where the report of a model lies."""
     return model.with_suffix(".json")

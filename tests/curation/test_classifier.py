@@ -17,6 +17,7 @@ from curation.classifier import (
     ClassifierFilter,
     ClassifierSettings,
     judge,
+    judged_table,
     normalise,
     report_path,
     train_classifier,
@@ -177,6 +178,7 @@ def test_precision_and_recall_are_counted():
         "min_score": 0.5, "precision": 0.6667, "recall": 0.6667, "f1": 0.6667,
         "passed_negative": 0.25,
     }  # fmt: skip
+    assert "0.5     0.6667  0.6667  0.6667             0.25" in judged_table(table)
 
 
 def test_what_cannot_be_is_named(model, tmp_path):
