@@ -13,7 +13,7 @@ hundred MB/s, any script) counts what is left of the text when its meaning is ta
 
 A text is `math` with at least one mark of mathematics for ten words, `code` if most of its bytes
 that are one or the other are code, on four lines or in a thousand bytes, and comments are not
-nearly everything, else `prose`. Markup and data (HTML, JSON) are code.
+nearly everything, else `prose`; so is what has no five words. Markup and data (HTML, JSON) are code.
 tests/benchmarks/bench_language.py measures it on real files.
 """
 
@@ -40,6 +40,8 @@ def kinds(texts: pa.Array) -> list[str]:
     """Name the kind of each text of an Arrow array of strings: `prose`, `code` or `math`."""
     shapes = _native.line_shapes(texts, KEYWORDS).astype(np.int64)
     code, prose, total, code_lines, marks, words = shapes.T
-    is_math = (marks >= 5) & (marks * 10 >= words)
-    is_code = (code > prose) & (code * 6 >= total) & ((code_lines >= 4) | (code >= 1000))
+    is_math = (marks >= 5) & (marks * 10 >= words) & (words >= 5)
+    is_code = (
+        (code > prose) & (code * 6 >= total) & ((code_lines >= 4) | (code >= 1000)) & (words >= 5)
+    )
     return [KINDS[kind] for kind in np.where(is_math, 2, np.where(is_code, 1, 0))]

@@ -217,7 +217,7 @@ def script_counts(text: str) -> dict[str, int]:
 
 
 def all_script_counts(texts: pa.Array) -> list[dict[str, int]]:
-    """Count the scripts of each text of an Arrow array of strings, natively (over 1 GB/s)."""
+    """Count the scripts of each text of an Arrow array of strings, at several hundred MB/s."""
     found = _native.script_counts(texts, _script_table(), len(_ORDER))
     present: list[list[int]] = [[] for _ in range(len(found))]
     for row, script in zip(*map(np.ndarray.tolist, np.nonzero(found)), strict=True):

@@ -164,6 +164,8 @@ def test_the_shapes_of_many_texts_are_those_of_each():
         ("Read http://example.org/a_b?c=d&e=f_g. It helps.\n" * 9, "prose"),
         ("我们用 numpy 来计算。结果保存在文件里，然后画图。\n" * 9, "prose"),
         ("It costs $5 and then $7, or between $10 and $20.\n" * 9, "prose"),
+        ("{;}\n" * 99, "prose"),  # no words at all
+        ("$$" * 99, "prose"),
         ("", "prose"),
     ],
 )
