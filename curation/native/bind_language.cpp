@@ -1,7 +1,7 @@
 // Two looks at texts for the language filter: letters by script, and the shapes of lines.
 //
 // Twins: `languages.script_counts` and the one in tests/curation/test_kinds.py, which also says
-// what the measures mean. What is a keyword and what the numbers mean for a document is Python's to say.
+// what the measures mean. What is a keyword, and what the numbers mean, is Python's to say.
 
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -58,8 +58,9 @@ constexpr auto kBytes = [] {
   for (int c = 'a'; c <= 'z'; ++c) table[c] = table[c - 32] = kLetter;
   for (int c = 0x80; c < 0x100; ++c) table[c] = kWide;
   for (uint8_t c : {'\\', '^', '_', '$', '\xe2', '\xf0'}) table[c] |= kMath;
-  for (uint8_t c : {'(', '_', '=', '{', '}', '-', '&', '|', '*', '"', '\'', '<', '.', ':', '/', ';'})
+  for (uint8_t c : {'(', '_', '=', '{', '}', '-', '&', '|', '*', '"', '\'', '<', '.', ':', '/'})
     table[c] |= kCode;
+  table[';'] |= kCode;
   return table;
 }();
 
@@ -97,7 +98,8 @@ uint32_t count_math(string_view line) {
     const uint8_t c = at(i), before = i ? at(i - 1) : uint8_t{0};
     if (c == '\\') {
       if (is_name(before) || before == '"' || before == '\'' || before == '\\') continue;
-      marks += at(i + 1) == '[' || at(i + 1) == '(' || (is_letter(at(i + 1)) && is_letter(at(i + 2)));
+      const uint8_t next = at(i + 1);
+      marks += next == '[' || next == '(' || (is_letter(next) && is_letter(at(i + 2)));
     } else if (c == '^' || c == '_') {
       marks += at(i + 1) == '{';
     } else if (c == 0xe2) {

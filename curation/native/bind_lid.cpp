@@ -1,4 +1,4 @@
-// fastText's answer for a quantised supervised model with hierarchical softmax, which lid.176.ftz is.
+// fastText's answer for a quantised supervised model with hierarchical softmax, as lid.176.ftz is.
 //
 // The answer is fastText's own (the test compares), several times as soon: fastText makes each
 // character n-gram a string, hashes it from its beginning, looks it up in a std::unordered_map and
@@ -58,7 +58,8 @@ class Reader {
   }
 
   [[noreturn]] void fail(const char* what) const {
-    throw std::runtime_error(path_ + ": " + what + "; expected a model of fastText like lid.176.ftz");
+    throw std::runtime_error(path_ + ": " + what +
+                             "; expected a model of fastText like lid.176.ftz");
   }
 
  private:
@@ -259,7 +260,7 @@ class LanguageModel {
     float product = 0;
     for (int32_t i = 0; i < kDim; ++i) product += output_[inner * kDim + i] * hidden[i];
     const float right = 1.0f / (1.0f + std::exp(-product));
-    auto log = [](float x) { return static_cast<float>(std::log(x + 1e-5)); };  // as fastText has it
+    auto log = [](float x) { return static_cast<float>(std::log(x + 1e-5)); };  // fastText's
     descend(children_[inner][0], score + log(1.0f - right), hidden, best);
     descend(children_[inner][1], score + log(right), hidden, best);
   }

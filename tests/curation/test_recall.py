@@ -14,7 +14,6 @@ import pytest
 from curation.classifier import ClassifierSettings
 from curation.document import SCHEMA, make_batch
 from curation.recall import RecallSettings, recall
-from curation.sampling import Documents, least_keys, sample_texts
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SETTINGS = RecallSettings(
@@ -225,21 +224,6 @@ def test_tokens_are_counted_by_who_can(done, tmp_path):
         count_tokens=lambda texts: sum(len(text.split()) for text in texts),
     )  # fmt: skip
     assert report["tokens"] == 21 * report["documents"]
-
-
-def test_samples_are_the_same_documents_however_they_are_cut(tmp_path):
-    rows = pool_rows()
-    whole, parts = write(tmp_path / "a", rows), write(tmp_path / "b", rows, files=4, row_group=11)
-    chosen = list(sample_texts(whole, 100, seed=5))
-    assert len(set(chosen)) == 100
-    assert list(sample_texts(parts, 100, seed=5)) == chosen
-    assert set(chosen) < set(sample_texts(parts, 200, seed=5))
-    assert list(sample_texts(parts, 100, seed=6)) != chosen
-    assert len(list(sample_texts(whole, 10**6, seed=5))) == len(rows)
-    assert list(sample_texts(whole, 0, seed=5)) == []
-    documents = Documents(whole, 5)
-    assert documents.bytes.tolist() == [len(row["text"].encode()) for row in rows]
-    assert (documents.keys <= least_keys(documents.keys, 7)).sum() == 7
 
 
 def test_mathematics_is_recalled_from_real_texts_and_its_hosts_are_found(tmp_path):
