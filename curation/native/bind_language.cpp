@@ -189,11 +189,13 @@ Shape shape_of(string_view text, const std::unordered_set<string_view>& keywords
       continue;
     }
     bool comment = false;
-    for (const auto& [open, close] : kComments)
-      if (!comment && line.starts_with(open)) {
-        comment = true;
-        if (line.find(close, open.size()) == string_view::npos) closer = close;
-      }
+    for (const auto& [open, close] : kComments) {
+      if (!line.starts_with(open)) continue;
+      const size_t end_of_it = line.find(close, open.size());
+      if (end_of_it == string_view::npos) closer = close;
+      comment = end_of_it == string_view::npos || end_of_it + close.size() == line.size();
+      break;
+    }
     if (comment) continue;
     const string_view first = line.substr(0, line.find_first_of(" \t(:;{"));
     const bool keyword = keywords.contains(first);

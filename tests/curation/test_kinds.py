@@ -75,8 +75,10 @@ def line_shapes(text: str, keywords: set[str]) -> tuple[int, int, int, int, int,
         opened = [opener for opener in COMMENTS if line.startswith(opener)]
         if opened:
             end = COMMENTS[opened[0]]
-            closer = None if end in line[len(opened[0]) :] else end
-            continue
+            _, ended, rest = line[len(opened[0]) :].partition(end)
+            closer = None if ended else end
+            if not rest:  # what goes on after its end is no comment
+                continue
         keyword = re.split(rb"[ \t(:;{]", line)[0] in known
         if line[:1] in b"#*" and not keyword:
             continue
@@ -129,6 +131,7 @@ def shapes_of(text):
 @example("$" + "a" * 100 + "$")
 @example("$" + "a" * 101 + "$")
 @example("/* a\nb */\nx = 1;")
+@example("/* a */ x = 1;")
 @example('""""""\nx = 1')
 @example("://x)y=://")
 def test_the_native_shapes_are_those_of_the_twin(text):
@@ -166,6 +169,7 @@ def test_the_shapes_of_many_texts_are_those_of_each():
         ("It costs $5 and then $7, or between $10 and $20.\n" * 9, "prose"),
         ("{;}\n" * 99, "prose"),  # no words at all
         ("$$" * 99, "prose"),
+        ("/*! a licence */" + "function f(a,b){return a.c(b)&&d[e];}" * 60, "code"),
         ("", "prose"),
     ],
 )
