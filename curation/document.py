@@ -86,3 +86,9 @@ def read_metadata(metadata: str | None, document: str) -> dict[str, Any]:
             f"document {document}: metadata: expected a JSON object, found {metadata[:80]!r}"
         )
     return value
+
+
+def with_metadata(metadata: str | None, **values: Any) -> str:
+    """Add values to a document's metadata, or replace them: JSON in, JSON out."""
+    known = json.loads(metadata) if metadata else {}
+    return json.dumps(known | values, ensure_ascii=False, sort_keys=True)

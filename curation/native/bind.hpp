@@ -31,5 +31,8 @@ void bind_minhash(nb::module_& m);
 void bind_decontaminate(nb::module_& m);
 void bind_private_data(nb::module_& m);
 void bind_substrings(nb::module_& m);
+void bind_language(nb::module_& m);
+void bind_classifier(nb::module_& m);
+void bind_lid(nb::module_& m);
 
 }  // namespace gristmill

@@ -9,4 +9,7 @@ NB_MODULE(_native, m) {
   gristmill::bind_decontaminate(m);
   gristmill::bind_private_data(m);
   gristmill::bind_substrings(m);
+  gristmill::bind_language(m);
+  gristmill::bind_classifier(m);
+  gristmill::bind_lid(m);
 }

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.document import SCHEMA, make_batch
-from curation.language import LanguageFilter, _known, _model, predict
+from curation.language import LanguageFilter, _known, _model, least_scores, predict
 from curation.languages import canonical, in_script, script_counts
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -100,11 +100,62 @@ def test_a_filter_gives_every_row_in_order_and_changes_nothing_else():
     assert LanguageFilter()(batch.slice(0, 0)).num_rows == 0
 
 
-def test_line_breaks_and_what_comes_late_do_not_matter():
+def test_line_breaks_do_not_matter():
     broken = ENGLISH.replace(" ", "\n\n")
     assert predict([broken])[0] == predict([ENGLISH])[0]
-    long = ENGLISH * 30
-    assert predict([long + SERBIAN * 50]) == predict([long])
+
+
+def test_a_page_is_of_the_language_of_most_of_it_whatever_it_begins_with():
+    assert predict([ENGLISH * 4 + SERBIAN * 50])[0][0] == "sr"
+    assert predict([ENGLISH * 30])[0][0] == "en"
+
+
+def test_addresses_and_names_in_code_do_not_count_as_words():
+    noisy = ENGLISH.replace(" ", " https://beispiel.de/ueber_uns/seite?nr=12 set_xyz() <br/> ")
+    assert predict([noisy]) == predict([ENGLISH])
+
+
+def test_each_language_has_a_threshold_of_its_own_which_a_recipe_may_set():
+    batch = batch_of({"text": ENGLISH}, {"text": GERMAN})
+    low = "language:low_score"
+    assert least_scores()["deu"] != least_scores()["kor"]
+    assert all(0 < score < 1 for score in least_scores().values())
+    assert LanguageFilter(min_scores={"de": 1.1})(batch)["reject"].to_pylist() == [None, low]
+    strict = LanguageFilter(min_score=1.1, min_scores={"de-CH": 0.1})
+    assert strict(batch)["reject"].to_pylist() == [low, None]
+
+
+CODE = (
+    "int main(void) {\n  for (int i = 0; i < n; ++i) {\n    total += a[i];\n  }\n  return 0;\n}\n"
+)
+LATEX = "$\\sum_{i=1}^{n} x_{i}$ \\to \\infty \\frac{a}{b} \\alpha \\le \\beta\n"
+
+
+def test_code_and_formulas_on_the_web_have_no_language_and_are_not_rejected():
+    batch = batch_of({"text": CODE * 9}, {"text": LATEX * 9}, {"text": ENGLISH})
+    out = LanguageFilter(keep=("en",))(batch)
+    assert out["language"].to_pylist() == ["unknown", "unknown", "eng_Latn"]
+    assert out["reject"].to_pylist() == [None] * 3
+    said = [json.loads(value) for value in out["metadata"].to_pylist()]
+    assert [value["kind"] for value in said] == ["code", "math", "prose"]
+    assert "lid_score" not in said[0]
+
+
+def test_mathematics_in_words_keeps_the_language_of_its_words():
+    german = (
+        "Sei $f \\colon X \\to Y$ eine stetige Abbildung zwischen zwei Räumen. Dann ist das Urbild "
+        "$f^{-1}(U)$ jeder offenen Menge $U \\subset Y$ offen, wie man leicht sieht.\n"
+    )
+    out = LanguageFilter(keep=("de",))(batch_of({"text": german * 5}))
+    assert out["language"].to_pylist() == ["deu_Latn"]
+    assert json.loads(out["metadata"][0].as_py())["kind"] == "math"
+    assert out["reject"].to_pylist() == [None]
+
+
+def test_a_declared_language_is_not_contradicted_by_code():
+    out = LanguageFilter(trust_declared=False)(batch_of({"text": CODE * 9, "language": "de"}))
+    assert out["language"].to_pylist() == ["deu_Latn"]
+    assert out["reject"].to_pylist() == [None]
 
 
 def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path, monkeypatch):

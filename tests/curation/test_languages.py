@@ -1,11 +1,20 @@
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.languages import SCRIPTS, bcp47, canonical, in_script, script_counts, script_of
+from curation.languages import (
+    SCRIPTS,
+    all_script_counts,
+    bcp47,
+    canonical,
+    in_script,
+    script_counts,
+    script_of,
+)
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -114,6 +123,15 @@ def test_scripts_are_counted_like_letters(text):
     counts = script_counts(text)
     assert sum(counts.values()) <= len(text)
     assert script_of(text) == next(iter(counts), "Zyyy")
+
+
+@settings(deadline=None)  # the first call imports
+@given(st.lists(st.text() | st.text("aZ-д漢汉中かカ가ก😀\u0301", max_size=90)))
+def test_scripts_of_a_batch_are_counted_as_those_of_each_text(texts):
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    for kind in (pa.string(), pa.large_string()):
+        counts = all_script_counts(pa.array(texts, kind))
+        assert [list(c.items()) for c in counts] == [list(script_counts(t).items()) for t in texts]
 
 
 def test_a_label_without_a_script_gets_the_one_of_the_text():

@@ -1,0 +1,306 @@
+"""Classifier: is a text more like these or more like those? Quality as DCLM judges it.
+
+DCLM (Li et al. 2024, section 4.4) trained fastText on 200,000 texts worth imitating, instructions
+and good explanations, against 200,000 plain pages of the web, and kept the tenth of the web that
+looks most like the first. `train_classifier` does that with any two collections; `ClassifierFilter`
+gives every document its score and rejects low ones. Mathematics is recalled with it (`recall.py`).
+
+The classifier is a bag of words and word n-grams: one vector each, averaged, and a logistic
+regression on top. Words are those of `normalise`, the same in training and use: lower case, each
+punctuation mark a word, and each letter too in scripts without spaces between words (with its
+combining marks).
+
+Training is deterministic: one thread, a seed, and lines in the order of a hash, whatever order the
+texts came in. Those of the hash's first part are held out, so that equal texts are on the same
+side; they are the report's precision and recall. Memory: 4 * dim * (bucket + words) bytes for the
+model, and a 64th of the text for sorting it. The model is fastText's own binary, not pickle; beside
+it lies its report, which also says how texts were cut and which score keeps which share of the
+plain texts.
+"""
+
+import ctypes
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from curation import _native
+from curation.document import with_metadata
+
+_POSITIVE, _NEGATIVE = "__label__1", "__label__0"
+_PARTS = 64  # files that training lines are sorted in
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """What fastText is trained with. `max_chars` of each text are read, `held_out` is a share."""
+
+    dim: int = 100
+    lr: float = 0.1
+    word_ngrams: int = 2
+    min_count: int = 3
+    epochs: int = 5
+    bucket: int = 1_000_000
+    max_chars: int = 10_000
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out: expected a share below 1, found {self.held_out}")
+
+
+def normalise(texts: Iterable[str], max_chars: int) -> list[str]:
+    """Make the beginning of each text a line of words for fastText, at tens of MB/s.
+
+    fastText's own signs, `__label__` and `</s>`, fall into pieces like everything else.
+    """
+    return _native.normalise(pa.array(texts, pa.large_string()), max_chars)
+
+
+def train_classifier(
+    positive: Iterable[str], negative: Iterable[str], settings: ClassifierSettings, out: Path
+) -> dict[str, Any]:
+    """Train on two collections; write the model as `out` and its report beside it as JSON.
+
+    The report, which is also returned: `settings`, `trained` and `held_out` (texts by side),
+    `judged` (see `judge`), and `plain_scores`, the held-out negative texts' score that is exceeded
+    by 1% of them, by 2% and so on to 100%. Raises ValueError if either side is empty, RuntimeError
+    if fastText's numbers overflow.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        folder = Path(name)
+        counts = _write_lines(positive, negative, settings, folder)
+        for side, texts in zip(("positive", "negative"), counts["trained"], strict=True):
+            if not texts:
+                raise ValueError(f"{out}: no {side} texts to train on")
+        model = _fit(folder / "train.txt", settings)
+        model.save_model(str(folder / "model.bin"))
+        scores: tuple[list, list] = ([], [])
+        with (folder / "held_out.txt").open(encoding="utf-8", newline="\n") as lines:
+            for batch in _batches(lines, 1000):
+                found = _scores(model, [line[len(_POSITIVE) + 1 : -1] for line in batch])
+                for line, score in zip(batch, found.tolist(), strict=True):
+                    scores[not line.startswith(_POSITIVE)].append(score)
+        report = {
+            "settings": asdict(settings),
+            "trained": dict(zip(("positive", "negative"), counts["trained"], strict=True)),
+            "held_out": dict(zip(("positive", "negative"), map(len, scores), strict=True)),
+            "judged": judge(*map(np.array, scores)),
+            "plain_scores": _plain_scores(np.array(scores[1])),
+        }
+        text = json.dumps(report, indent=1) + "\n"
+        (folder / "report.json").write_text(text)
+        (folder / "report.json").rename(report_path(out))
+        (folder / "model.bin").rename(out)
+    return report
+
+
+def judge(positive: np.ndarray, negative: np.ndarray) -> list[dict[str, float]]:
+    """Precision, recall, F1, and the share of the negative texts that pass, by least score."""
+    table = []
+    for least in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
+        right, wrong = int((positive >= least).sum()), int((negative >= least).sum())
+        precision = right / max(right + wrong, 1)
+        recall = right / max(len(positive), 1)
+        row = {
+            "min_score": least,
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / max(precision + recall, 1e-9),
+            "passed_negative": wrong / max(len(negative), 1),
+        }
+        table.append({key: round(value, 4) for key, value in row.items()})
+    return table
+
+
+def judged_table(judged: list[dict[str, float]]) -> str:
+    """The rows of `judge` as text, for people."""
+    names = list(judged[0])
+    lines = ["  ".join(names)]
+    lines += ["  ".join(f"{row[name]:{len(name)}.4g}" for name in names) for row in judged]
+    return "\n".join(lines)
+
+
+def report_path(model: Path) -> Path:
+    """Where the report of a model lies."""
+    return model.with_suffix(".json")
+
+
+class Classifier:
+    """A trained model: `score(texts)` is float32 [texts], from 0 to 1."""
+
+    def __init__(self, path: Path) -> None:
+        """Load it. Raises FileNotFoundError if the model or its report is not there."""
+        for part in (path, report_path(path)):
+            if not part.is_file():
+                raise FileNotFoundError(f"{part}: no classifier here; train one first")
+        import fasttext
+
+        fasttext.FastText.eprint = lambda *args, **kwargs: None
+        self.report = json.loads(report_path(path).read_text())
+        self._max_chars = self.report["settings"]["max_chars"]
+        self._model = fasttext.load_model(str(path))
+
+    def score(self, texts: Iterable[str]) -> np.ndarray:
+        """How much each text is like the positive ones; 0 for a text without words."""
+        return _scores(self._model, normalise(texts, self._max_chars))
+
+
+@dataclass(frozen=True)
+class ClassifierFilter:
+    """Score documents into `metadata[key]`; reject low ones as `classifier:low_score`.
+
+    `model` is a file that `train_classifier` wrote. Rejected is what scores less than `min_score`,
+    or, with `keep_share`, what is not in that share of texts like the negative ones it was trained
+    on (0.1 is DCLM's tenth, if those were plain pages). With neither, nothing is.
+    """
+
+    name: ClassVar[str] = "classifier"
+
+    model: str
+    min_score: float | None = None
+    keep_share: float | None = None
+    key: str = "classifier_score"
+
+    def __post_init__(self) -> None:
+        if self.min_score is not None and self.keep_share is not None:
+            raise ValueError("expected min_score or keep_share, found both")
+        if self.keep_share is not None and not 0.01 <= self.keep_share <= 1:
+            raise ValueError(f"keep_share: expected from 0.01 to 1, found {self.keep_share}")
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        path = Path(self.model)
+        classifier = _load(path, path.stat().st_mtime_ns if path.exists() else 0)
+        least = self.min_score
+        if self.keep_share is not None:
+            shares = np.arange(1, 101) / 100
+            least = float(np.interp(self.keep_share, shares, classifier.report["plain_scores"]))
+        scores = classifier.score(batch.column("text").to_pylist()).tolist()
+        metadata = [
+            with_metadata(old, **{self.key: round(score, 4)})
+            for old, score in zip(batch.column("metadata").to_pylist(), scores, strict=True)
+        ]
+        reject = [
+            "classifier:low_score" if least is not None and score < least else None
+            for score in scores
+        ]
+        place = batch.schema.get_field_index("metadata")
+        column = batch.schema.field("metadata")
+        batch = batch.set_column(place, column, pa.array(metadata, column.type))
+        return batch.append_column(pa.field("reject", pa.string()), pa.array(reject, pa.string()))
+
+
+@lru_cache(4)
+def _load(path: Path, changed: int) -> Classifier:
+    return Classifier(path)
+
+
+def _write_lines(
+    positive: Iterable[str], negative: Iterable[str], settings: ClassifierSettings, folder: Path
+) -> dict[str, list[int]]:
+    """Write `train.txt` and `held_out.txt`, in the order of a hash of their lines."""
+    counts = {"trained": [0, 0], "held_out": [0, 0]}
+    held = int(settings.held_out * 2**64)
+    parts = [(folder / f"part-{part}").open("wb") for part in range(_PARTS)]
+    for side, (label, texts) in enumerate(((_POSITIVE, positive), (_NEGATIVE, negative))):
+        lines = (
+            line
+            for batch in _batches(texts, 500)
+            for line in normalise(batch, settings.max_chars)
+            if line
+        )
+        for words in lines:
+            key = xxhash.xxh3_64_intdigest(words.encode(), settings.seed)
+            counts["held_out" if key < held else "trained"][side] += 1
+            parts[key % _PARTS].write(f"{key:016x} {label} {words}\n".encode())
+    with (folder / "train.txt").open("wb") as train, (folder / "held_out.txt").open("wb") as rest:
+        for part in parts:
+            part.close()
+            lines = sorted(Path(part.name).read_bytes().split(b"\n")[:-1])
+            for line in lines:
+                file = rest if int(line[:16], 16) < held else train
+                file.write(line[17:] + b"\n")
+            Path(part.name).unlink()
+    return counts
+
+
+def _fit(lines: Path, settings: ClassifierSettings) -> Any:
+    import fasttext
+
+    with _zeroed_memory():
+        try:
+            return fasttext.train_supervised(
+                input=str(lines),
+                dim=settings.dim,
+                lr=settings.lr,
+                wordNgrams=settings.word_ngrams,
+                minCount=settings.min_count,
+                epoch=settings.epochs,
+                bucket=settings.bucket,
+                seed=settings.seed,
+                thread=1,
+                verbose=0,
+            )
+        except RuntimeError as error:
+            if "NaN" in str(error):
+                raise RuntimeError(
+                    f"fastText's numbers overflowed; set lr lower than {settings.lr}"
+                ) from None
+            raise
+
+
+@contextmanager
+def _zeroed_memory() -> Iterator[None]:
+    """Let malloc hand out zeros.
+
+    With one thread, fastText 0.9.3 sets the first tenth of its matrix and trains the rest from
+    whatever bytes it finds: another model each time, or none ("Encountered NaN"). glibc can fill
+    what it hands out with a byte of one's choice (mallopt, M_PERTURB: the complement of the byte).
+    Elsewhere the memory is zero if it is new, as most of a large matrix is.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda what, value: None)
+    m_perturb = -6
+    mallopt(m_perturb, 0xFF)
+    try:
+        yield
+    finally:
+        mallopt(m_perturb, 0)
+
+
+def _scores(model: Any, lines: list[str]) -> np.ndarray:
+    if not lines:
+        return np.zeros(0, np.float32)
+    labels, chances = model.predict(lines, k=2)
+    found = (
+        float(chance[label.index(_POSITIVE)]) if line and _POSITIVE in label else 0.0
+        for line, label, chance in zip(lines, labels, chances, strict=True)
+    )
+    return np.clip(np.fromiter(found, np.float32, len(lines)), 0, 1)
+
+
+def _plain_scores(negative: np.ndarray) -> list[float]:
+    if not len(negative):
+        return [0.0] * 100
+    quantiles = np.quantile(negative, 1 - np.arange(1, 101) / 100)
+    return [round(float(score), 6) for score in quantiles]
+
+
+def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
