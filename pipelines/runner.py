@@ -27,8 +27,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from pipelines.files import checksum, fingerprint, read_json, remove_temporaries, write_json
-from pipelines.launch import Work, run_splits
+from pipelines.launch import Executor, run_splits
 from pipelines.recipe import Recipe
+from pipelines.slurm import refuse_running
 
 
 class StageError(RuntimeError):
@@ -106,16 +107,24 @@ class Context:
             self.progress.add_task(f"{self.stage.name}: {what}", total=total, note=""),
         )
 
-    def map(self, name: str, work: Work, jobs: list[dict], *arguments: Any) -> list[dict]:
-        """`work(number, job, *arguments)` for each job, on the recipe's workers; their records."""
-        bar = self.bar(name, len(jobs))
+    def map(self, name: str, work: str, jobs: list[dict], *arguments: Any) -> list[dict]:
+        """`work(number, job, *arguments)` for each job, on the recipe's executor; their records.
+
+        work: a key of `tasks.MAPS`; jobs and arguments go through JSON.
+        """
+        bar, recipe = self.bar(name, len(jobs)), self.recipe
+        executor = Executor(
+            recipe.executor, recipe.workers, recipe.tasks, recipe.slurm.model_dump()
+        )
         return run_splits(
+            self.directory,
+            name,
             work,
             jobs,
             arguments,
-            done=self.directory / "done" / name,
-            workers=self.recipe.workers,
+            executor=executor,
             progress=bar.at,
+            warn=self.warn,
         )
 
     def warn(self, message: str) -> None:
@@ -229,6 +238,7 @@ def prepare(recipe: Recipe, stage: Stage, key: str) -> str:
     directory = recipe.directory / stage.name
     state = state_of(recipe, stage, key)
     if state == "changed":
+        refuse_running(directory)
         manifest = read_json(directory / "manifest.json")
         if manifest is None or manifest["key"] == key:
             shutil.rmtree(directory)
