@@ -136,7 +136,7 @@ def _run_here(stage: Path, name: str, count: int, workers: int, poll: Callable[[
     from datatrove.executor.local import LocalPipelineExecutor
     from loguru import logger
 
-    logs = Path(tempfile.mkdtemp(prefix=".logs", dir=stage / "work"))
+    logs = Path(tempfile.mkdtemp(prefix="logs-", dir=stage / "work"))
     executor = LocalPipelineExecutor(
         [Rank(stage, name)],
         tasks=count,

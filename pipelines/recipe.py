@@ -267,6 +267,15 @@ class Recipe(Section):
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError("two sources have the same name")
+        slurm = (
+            int(self.slurm.memory[:-1])
+            << {"K": 10, "M": 20, "G": 30, "T": 40}[self.slurm.memory[-1]]
+        )
+        if self.executor == "slurm" and self.curate.merge_memory_bytes > slurm:
+            raise ValueError(
+                f"curate.merge_memory_bytes {self.curate.merge_memory_bytes} is more than a task "
+                f"has, expected at most slurm.memory {self.slurm.memory}"
+            )
         length = self.plan.phases[0].length if self.plan else None
         rates = self.encode.fim.rate.values()
         if length and any(rates) and self.encode.fim.span_tokens > length:

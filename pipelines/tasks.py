@@ -4,6 +4,7 @@ Work on a stage is cut twice. Its splits decide what is written: split k becomes
 tasks decide only who does which splits, so neither their number nor the executor changes a byte.
 
     work/tasks/MAP/00003.json          what to do: the function's name, its arguments, the splits
+    work/tasks/MAP/cut.json            which cutting into tasks is the valid one
     work/tasks/MAP/00003.failed.json   why it was not done
     done/MAP/00042.json                split 42 is done; this is what its function returned
 
@@ -14,6 +15,7 @@ or object is ever pickled to disk, and a task file can start nothing that is not
 import importlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,15 +66,17 @@ def write_tasks(
     find_work(work)
     folder = _place(stage, name)
     shutil.rmtree(folder, ignore_errors=True)
-    count = min(tasks, len(splits))
+    count, token = min(tasks, len(splits)), uuid.uuid4().hex
     for task in range(count):
         content = {
+            "cut": token,
             "work": work,
             "folder": str(Path.cwd()),  # what relative paths of the recipe are relative to
             "arguments": list(arguments),
             "splits": [list(pair) for pair in splits[task::count]],
         }
         write_json(folder / f"{task:05d}.json", content)
+    write_json(folder / "cut.json", {"cut": token})
     return count
 
 
@@ -97,10 +101,13 @@ def run_task(stage: Path, name: str, task: int) -> None:
     content = read_json(path)
     if content is None:
         raise ValueError(f"{path}: no such task; tasks are made by `gristmill run` or a stage")
-    work, mark = find_work(content["work"]), path.stat().st_ino
+    work = find_work(content["work"])
+
+    def is_wanted() -> bool:
+        return read_json(path.with_name("cut.json")) == {"cut": content["cut"]}
 
     def check_wanted() -> None:
-        if not path.exists() or path.stat().st_ino != mark:
+        if not is_wanted():
             raise ValueError(f"{path}: this task was withdrawn: the run was started again")
 
     os.chdir(content["folder"])
@@ -114,7 +121,7 @@ def run_task(stage: Path, name: str, task: int) -> None:
             check_wanted()
             write_json(done / f"{number:05d}.json", record)
     except Exception as error:
-        if path.exists() and path.stat().st_ino == mark:
+        if is_wanted():
             message = str(error) or type(error).__name__
             failure = {"type": type(error).__name__, "message": message}
             write_json(path.with_suffix(".failed.json"), failure)
