@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Stage:
     after: tuple[str, ...]
     config: Callable[[Recipe], Any]
     run: Callable[["Context"], "Result"]
+    _: KW_ONLY
     reads_metrics: bool = False
     inputs: Callable[[Recipe], dict[str, Path]] = lambda recipe: {}
 

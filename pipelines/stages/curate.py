@@ -220,4 +220,4 @@ def _config(recipe: Recipe) -> dict:
 def stage(recipe: Recipe) -> Stage:
     """The stage; it comes after `sample` when the recipe has one."""
     after = ("sample",) if recipe.sample is not None else ()
-    return Stage("curate", 2, after, _config, _run, _files)
+    return Stage("curate", 2, after, _config, _run, inputs=_files)
