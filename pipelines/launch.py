@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import tasks as cut
-from pipelines.tasks import TaskError
+from pipelines.tasks import TaskError, Watch
 
 MOST_TASKS = 1000  # what a Slurm array holds unless its administrators say otherwise (1,001)
 
@@ -90,11 +90,7 @@ def run_splits(
     records.
     """
     total = len(jobs)
-
-    def poll() -> int:
-        done = len(cut.finished(stage, name))
-        progress(done, total)
-        return total - done
+    watch = Watch(stage, name, total, progress)
 
     def write() -> int:
         """Cut what is left into tasks."""
@@ -106,20 +102,20 @@ def run_splits(
     if executor.kind == "slurm":
         from pipelines.slurm import run_on_slurm, wait_for_former
 
-        wait_for_former(stage, name, poll=poll, warn=warn)
-    if poll():
+        wait_for_former(stage, name, watch=watch, warn=warn)
+    if watch.left():
         count = write()
         if executor.kind == "slurm":
             run_on_slurm(
-                stage, name, count, write, executor.workers, executor.slurm, poll=poll, warn=warn
+                stage, name, count, write, executor.workers, executor.slurm, watch=watch, warn=warn
             )
         elif executor.kind == "ray":
             from pipelines.ray_tasks import run_on_ray
 
-            run_on_ray(stage, name, count, executor.workers, poll)
+            run_on_ray(stage, name, count, executor.workers, watch)
         else:
-            _run_here(stage, name, count, executor.workers, poll)
-        if left := poll():
+            _run_here(stage, name, count, executor.workers, watch)
+        if left := watch.left():
             said = cut.failures(stage, name)
             first = f": {next(iter(said.values()))}" if said else ""
             raise TaskError(f"{name}: {left} of {total} splits were not done{first}")
@@ -127,7 +123,7 @@ def run_splits(
     return cut.records(stage, name, total)
 
 
-def _run_here(stage: Path, name: str, count: int, workers: int, poll: Callable[[], int]) -> None:
+def _run_here(stage: Path, name: str, count: int, workers: int, watch: Watch) -> None:
     """Run tasks in `workers` processes of this machine, with datatrove's local executor.
 
     datatrove's own markers of completion don't know of a changed configuration: they are unused.
@@ -159,12 +155,12 @@ def _run_here(stage: Path, name: str, count: int, workers: int, poll: Callable[[
         seen: set[int] = set()
         while thread.is_alive():
             thread.join(0.25)
-            poll()
+            watch.glance()
             alive = {child.pid for child in multiprocess.active_children()}
             if seen - alive:
                 # The pool is closing, or a worker was killed, which the pool waits for forever.
                 thread.join(10)
-                if thread.is_alive() and poll():
+                if thread.is_alive() and watch.left():
                     outcome.append(
                         ChildProcessError(
                             f"{name}: a worker process was killed (out of memory?); "

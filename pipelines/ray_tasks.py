@@ -12,10 +12,9 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.tasks import TaskError, run_task
+from pipelines.tasks import TaskError, Watch, run_task
 
 RETRIES = 2  # of a task whose process was killed, not of one that raised
 STORE_BYTES = 80 << 20  # nothing passes through Ray's object store but errors; it wants 75 MB
@@ -54,10 +53,10 @@ def _connect(workers: int) -> None:
     )
 
 
-def run_on_ray(stage: Path, name: str, count: int, workers: int, poll: Callable[[], int]) -> None:
+def run_on_ray(stage: Path, name: str, count: int, workers: int, watch: Watch) -> None:
     """Run tasks 0 to count - 1, `workers` at once.
 
-    poll is called about four times a second. Raises the exception of the first task that failed;
+    Raises the exception of the first task that failed;
     TaskError if a task's process was killed again and again.
     """
     _connect(workers)
@@ -73,7 +72,7 @@ def run_on_ray(stage: Path, name: str, count: int, workers: int, poll: Callable[
                 number = waiting.pop()
                 running[task.remote(folder, name, number)] = number
             ready, _ = ray.wait(list(running), timeout=0.25)
-            poll()
+            watch.glance()
             for reference in ready:
                 number = running.pop(reference)
                 try:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.files import atomic, read_json, write_json
-from pipelines.tasks import TaskError, failures
+from pipelines.tasks import TaskError, Watch, failures
 
 _FIRST_WAIT, _LAST_WAIT = 1.0, 15.0  # seconds between two questions to the queue
 _SETTLE = 3.0  # seconds that a network file system may take to show the last records
@@ -80,13 +80,13 @@ def _is_queued(job: str) -> bool | None:
     return False if "Invalid job id" in done.stderr else None
 
 
-def _wait(job: str, poll: Callable[[], int]) -> None:
+def _wait(job: str, watch: Watch) -> None:
     """Wait until a job has left the queue or all splits are done."""
     pause, heard = _FIRST_WAIT, time.monotonic()
     while True:
         asked = time.monotonic()
         while time.monotonic() < asked + pause:
-            if not poll():
+            if not watch.glance():
                 return
             time.sleep(0.25)
         pause = min(1.5 * pause, _LAST_WAIT)
@@ -100,7 +100,7 @@ def _wait(job: str, poll: Callable[[], int]) -> None:
             )
         if queued is False:
             settled = time.monotonic() + _SETTLE
-            while poll() and time.monotonic() < settled:
+            while watch.left() and time.monotonic() < settled:
                 time.sleep(0.25)
             return
 
@@ -119,9 +119,7 @@ def _logged(stage: Path, name: str) -> str:
     return ""
 
 
-def wait_for_former(
-    stage: Path, name: str, *, poll: Callable[[], int], warn: Callable[[str], None]
-) -> None:
+def wait_for_former(stage: Path, name: str, *, watch: Watch, warn: Callable[[str], None]) -> None:
     """Wait for the array that an earlier gristmill left for this map, if it did: the same work."""
     former = read_json(_job_file(stage, name))
     if former is None:
@@ -129,7 +127,7 @@ def wait_for_former(
     job = former["job"]
     if _is_queued(job) is not False:
         warn(f"{name}: Slurm job {job} of this map is still there; waiting for it")
-        _wait(job, poll)
+        _wait(job, watch)
     _job_file(stage, name).unlink()
 
 
@@ -152,14 +150,13 @@ def run_on_slurm(
     workers: int,
     settings: dict,
     *,
-    poll: Callable[[], int],
+    watch: Watch,
     warn: Callable[[str], None],
 ) -> None:
     """Run tasks 0 to count - 1 as an array, `workers` at once, and wait for it.
 
-    cut: writes the tasks of what is left and says how many, for submitting again. poll: shows the
-    progress and returns how many splits are left. Raises TaskError for a task that failed, or one
-    that vanished `attempts` times.
+    cut: writes the tasks of what is left and says how many, for submitting again. Raises TaskError
+    for a task that failed, or one that vanished `attempts` times.
     """
     attempts = settings.get("attempts", 3)
     script = stage / "work" / "slurm" / f"{name}.sh"
@@ -171,12 +168,12 @@ def run_on_slurm(
         job = _submit(script)
         write_json(_job_file(stage, name), {"job": job})
         try:
-            _wait(job, poll)
+            _wait(job, watch)
         except KeyboardInterrupt:
             warn(f"{name}: Slurm job {job} goes on; `scancel {job}` stops it")
             raise
         _job_file(stage, name).unlink()
-        left = poll()
+        left = watch.left()
         if not left:
             return
         if said := failures(stage, name):

@@ -15,8 +15,10 @@ or object is ever pickled to disk, and a task file can start nothing that is not
 import importlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,37 @@ def write_tasks(
 
 def finished(stage: Path, name: str) -> set[int]:
     """The numbers of the splits that are done."""
-    return {int(path.stem) for path in (stage / "done" / name).glob("[0-9]*.json")}
+    folder = stage / "done" / name
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {int(entry.name[:-5]) for entry in entries if entry.name[0].isdigit()}
+
+
+class Watch:
+    """How many splits of a map are left, as an executor waits for them; shows the progress."""
+
+    def __init__(
+        self, stage: Path, name: str, total: int, progress: Callable[[int, int], None]
+    ) -> None:
+        self._look = partial(finished, stage, name)
+        self._total, self._progress = total, progress
+        self._left, self._next = total, 0.0
+
+    def left(self) -> int:
+        """Look now."""
+        started = time.monotonic()
+        done = len(self._look())
+        ended = time.monotonic()
+        # A million records take seconds to list: glances cost a twentieth of the time at most.
+        self._next = ended + max(0.2, 20 * (ended - started))
+        self._left = self._total - done
+        self._progress(done, self._total)
+        return self._left
+
+    def glance(self) -> int:
+        """Look, or give what was seen a moment ago; to be called about four times a second."""
+        return self.left() if time.monotonic() >= self._next else self._left
 
 
 def records(stage: Path, name: str, total: int) -> list[dict]:

@@ -189,6 +189,16 @@ def test_rows_are_counted_over_the_batches_of_a_split():
     assert len([e for e in manifest["outputs"] if e["path"].startswith("documents/")]) == 1
 
 
+def test_the_number_of_tasks_changes_no_byte():
+    write_corpus(60)
+    found = []
+    for tasks in (None, 1, 2, 7, 1000):
+        changes = {"dedup": {"lines": {}, "first_word": {}}, "split_bytes": 300}
+        manifest = make(recipe(curate=changes, tasks=tasks, out=f"run-{tasks}"))
+        found.append([(entry["path"], entry["xxh3"]) for entry in manifest["outputs"]])
+    assert len(found[0]) > 20 and all(outputs == found[0] for outputs in found)
+
+
 def test_an_index_is_published_and_nothing_else_of_a_round_is_left():
     documents = write_corpus(30)
     made = recipe(curate={"dedup": {"lines": {}, "first_word": {}}, "split_bytes": 500})
