@@ -24,6 +24,7 @@ from pipelines.tasks import TaskError, Watch, failures
 
 _FIRST_WAIT, _LAST_WAIT = 1.0, 15.0  # seconds between two questions to the queue
 _SETTLE = 3.0  # seconds that a network file system may take to show the last records
+_PATIENCE = 120.0  # seconds that one command of Slurm may take
 _UNREACHABLE = 600.0  # seconds that the queue may be silent
 
 
@@ -59,7 +60,12 @@ def _call(*command: str) -> subprocess.CompletedProcess:
             f"executor: slurm needs the command {command[0]}, which is not on PATH; "
             "start gristmill where jobs are submitted from, or use executor: local"
         )
-    return subprocess.run(command, capture_output=True, text=True, errors="replace")
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer in {_PATIENCE:.0f} s")
 
 
 def _submit(script: Path) -> str:
@@ -80,9 +86,9 @@ def _is_queued(job: str) -> bool | None:
     return False if "Invalid job id" in done.stderr else None
 
 
-def _wait(job: str, watch: Watch) -> None:
-    """Wait until a job has left the queue or all splits are done."""
-    pause, heard = _FIRST_WAIT, time.monotonic()
+def _wait(job: str, stage: Path, name: str, watch: Watch, warn: Callable[[str], None]) -> None:
+    """Wait until a job has left the queue or all splits are done; tell a failure at once."""
+    pause, heard, told = _FIRST_WAIT, time.monotonic(), False
     while True:
         asked = time.monotonic()
         while time.monotonic() < asked + pause:
@@ -90,6 +96,10 @@ def _wait(job: str, watch: Watch) -> None:
                 return
             time.sleep(0.25)
         pause = min(1.5 * pause, _LAST_WAIT)
+        if not told and (said := failures(stage, name)):
+            told = True
+            number, message = next(iter(said.items()))
+            warn(f"{name}: task {number} failed, the rest of job {job} goes on: {message}")
         queued = _is_queued(job)
         if queued is not None:
             heard = time.monotonic()
@@ -127,7 +137,7 @@ def wait_for_former(stage: Path, name: str, *, watch: Watch, warn: Callable[[str
     job = former["job"]
     if _is_queued(job) is not False:
         warn(f"{name}: Slurm job {job} of this map is still there; waiting for it")
-        _wait(job, watch)
+        _wait(job, stage, name, watch, warn)
     _job_file(stage, name).unlink()
 
 
@@ -168,7 +178,7 @@ def run_on_slurm(
         job = _submit(script)
         write_json(_job_file(stage, name), {"job": job})
         try:
-            _wait(job, watch)
+            _wait(job, stage, name, watch, warn)
         except KeyboardInterrupt:
             warn(f"{name}: Slurm job {job} goes on; `scancel {job}` stops it")
             raise

@@ -62,10 +62,16 @@ ROUNDS: dict[str, type] = {
 def build_steps(settings: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, Step]]:
     """Make the steps that a recipe names, in order, with their names.
 
+    The second `length` of a recipe is called `length-2`, so that each step is counted by itself.
     Raises ValueError naming the step and the setting that it doesn't have or can't take.
     """
-    named = [next(iter(entry.items())) for entry in settings]
-    return [(name, _build(STEPS, "step", name, fields)) for name, fields in named]
+    steps = []
+    for entry in settings:
+        ((name, fields),) = entry.items()
+        same = sum(name in before for before in settings[: len(steps)]) + 1
+        label = name if same == 1 else f"{name}-{same}"
+        steps.append((label, _build(STEPS, "step", name, fields)))
+    return steps
 
 
 def build_rounds(

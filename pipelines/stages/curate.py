@@ -163,7 +163,7 @@ def _add_up(rows) -> list[dict]:
 
 def _flows(steps: list[dict], rounds: list[tuple], maps: list[list[dict]]) -> list[dict]:
     """What each step and round, in order, was given and gave back (its rejected ones with it)."""
-    names = [next(iter(step)) for step in steps] + [name for name, _ in rounds]
+    names = [name for name, _ in build_steps(steps)] + [name for name, _ in rounds]
     fields = ("documents_in", "documents_out", "documents_edited", "bytes_in", "bytes_out")
     flows = [{"step": name} | dict.fromkeys(fields, 0) for name in names]
     for k, records in enumerate(maps):

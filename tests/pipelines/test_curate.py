@@ -264,6 +264,18 @@ def test_another_file_of_a_step_is_another_run_and_the_old_output_is_not_reused(
     assert texts(made) == [text for text in documents if "18 " not in text]
 
 
+def test_a_step_that_is_there_twice_is_counted_twice():
+    documents = write_corpus(30)
+    steps = [{"length": {"min_chars": 0, "max_chars": 14}}, {"length": {"min_chars": 14}}]
+    made = recipe(curate={"steps": steps, "dedup": None})
+    metrics = make(made)["metrics"]
+    assert texts(made) == [text for text in documents if len(text) == 14]
+    counts = {(row["step"], row["reason"]): row["documents"] for row in metrics["tally"]}
+    assert counts["length", "length:too_long"] == sum(len(text) > 14 for text in documents) > 0
+    assert counts["length-2", "length:too_short"] == sum(len(text) < 14 for text in documents) > 0
+    assert [flow["step"] for flow in metrics["steps"]] == ["length", "length-2"]
+
+
 def test_a_source_that_changed_is_another_run():
     documents = write_corpus(12)
     made = recipe(curate={"dedup": None})

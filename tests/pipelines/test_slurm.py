@@ -122,7 +122,8 @@ def test_an_array_outlives_gristmill_and_is_waited_for_but_not_with_another_reci
 
 def test_a_task_that_fails_ends_the_run_with_its_own_words(run, slurm):
     run.write_curation(executor="slurm", tasks=3, slurm=SETTINGS, on_error="stop")
-    _, err = run("curate", "tiny.yaml", code=1)
+    out, err = run("curate", "tiny.yaml", code=1)
+    assert "failed, the rest of job 100 goes on" in out
     assert "prose.jsonl.gz" in err and "malformed JSON" in err and "Slurm job 100" in err
     assert err.count("\n") == 1 and len(jobs(slurm)) == 1
 
