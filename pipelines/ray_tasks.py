@@ -24,6 +24,11 @@ def _connect(workers: int) -> None:
     """Join the cluster that `RAY_ADDRESS` names, or start one with `workers` processors."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    elsewhere = bool(os.environ.get("RAY_ADDRESS"))
+    if not elsewhere:
+        # "No cluster of several machines": Ray's servers then bind to loopback only, which it does
+        # by itself only where it knows no other kind of cluster. It is read when Ray is imported.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ImportError:
@@ -34,7 +39,7 @@ def _connect(workers: int) -> None:
     if ray.is_initialized():
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if os.environ.get("RAY_ADDRESS"):
+    if elsewhere:
         ray.init(**quiet)
         return
     # A short path: sockets in it may have 107 bytes.
@@ -47,7 +52,6 @@ def _connect(workers: int) -> None:
         num_gpus=0,
         object_store_memory=STORE_BYTES,
         include_dashboard=False,
-        _node_ip_address="127.0.0.1",
         _temp_dir=folder,
         **quiet,
     )
