@@ -31,6 +31,7 @@ from pipelines.steps import Round, Step, build_rounds, build_steps
 REJECTED_SCHEMA = SCHEMA.append(pa.field("step", pa.string())).append(
     pa.field("reason", pa.string())
 )
+BATCH_BYTES = 4 << 20  # of text in a row group, whatever the steps have left of a batch
 MOST_PROBLEMS = 1000  # of a split that are kept one by one; all are counted
 
 
@@ -110,6 +111,8 @@ class Sink:
     def __init__(self, stack: ExitStack, out: Path, number: int, k: int, rounds: list) -> None:
         self.files: list[Path] = []
         self._stack, self._number = stack, number
+        self._held: list[pa.RecordBatch] = []
+        self._held_bytes = 0
         self._round: Round | None = rounds[k][1] if k < len(rounds) else None
         place = f"work/kept-{k}" if self._round else "documents"
         self._documents = self._open(out / place, SCHEMA)
@@ -124,7 +127,18 @@ class Sink:
         return open_parquet(self._stack, path, schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write documents that stay."""
+        """Take documents that stay; they are written when there are enough for a row group."""
+        self._held.append(batch)
+        self._held_bytes += pc.sum(sizes(batch)).as_py()
+        if self._held_bytes >= BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held: to be called at the end."""
+        if not self._held:
+            return
+        (batch,) = pa.Table.from_batches(self._held).combine_chunks().to_batches()
+        self._held, self._held_bytes = [], 0
         self._documents.write_batch(batch)
         if self._round:
             signed = self._round.sign(batch)
@@ -199,6 +213,7 @@ def filter_split(
             if len(batch):
                 tally.add(batch)
                 sink.write(batch)
+        sink.flush()
     return _record(tally, sink) | {
         "documents_in": read,
         "problems": [asdict(problem) for problem in problems],
@@ -251,6 +266,7 @@ def apply_round(number: int, job: dict, out: str, k: int, rounds: list, seed: in
             if len(stays):
                 tally.add(stays)
                 sink.write(stays)
+        sink.flush()
     return _record(tally, sink)
 
 

@@ -199,6 +199,15 @@ def test_the_number_of_tasks_changes_no_byte():
     assert len(found[0]) > 20 and all(outputs == found[0] for outputs in found)
 
 
+def test_what_little_steps_leave_of_each_batch_is_put_together():
+    write_corpus(150, files=1, width=60_000)
+    steps = [{"length": {"min_chars": 160_000, "max_chars": 10**9}}]
+    made = recipe(curate={"steps": steps, "dedup": None, "split_bytes": 10**9})
+    make(made)
+    with pq.ParquetFile(made.directory / "curate" / "documents" / "00000.parquet") as file:
+        assert file.num_row_groups == 1 and 2 < file.metadata.num_rows < 25
+
+
 def test_an_index_is_published_and_nothing_else_of_a_round_is_left():
     documents = write_corpus(30)
     made = recipe(curate={"dedup": {"lines": {}, "first_word": {}}, "split_bytes": 500})
