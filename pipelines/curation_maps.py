@@ -109,22 +109,17 @@ class Sink:
     """Where a split's documents go: to the next round, signed, or to `documents`."""
 
     def __init__(self, stack: ExitStack, out: Path, number: int, k: int, rounds: list) -> None:
-        self.files: list[Path] = []
-        self._stack, self._number = stack, number
+        self._stack = stack
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._round: Round | None = rounds[k][1] if k < len(rounds) else None
         place = f"work/kept-{k}" if self._round else "documents"
-        self._documents = self._open(out / place, SCHEMA)
+        file = f"{number:05d}.parquet"
+        self._documents = open_parquet(stack, out / place / file, SCHEMA)
+        self.files = [out / place / file]
         if self._round:
-            # An empty batch has the columns of any other.
-            columns = self._round.sign(pa.RecordBatch.from_pylist([], schema=SCHEMA)).schema
-            self._signed = self._open(out / f"work/signed-{k}", columns)
-
-    def _open(self, folder: Path, schema: pa.Schema) -> pq.ParquetWriter:
-        path = folder / f"{self._number:05d}.parquet"
-        self.files.append(path)
-        return open_parquet(self._stack, path, schema)
+            self.files.append(out / f"work/signed-{k}" / file)
+        self._signed: pq.ParquetWriter | None = None  # a split without documents has none
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take documents that stay; they are written when there are enough for a row group."""
@@ -147,6 +142,8 @@ class Sink:
                     f"{type(self._round).__name__}.sign gave {len(signed)} rows for "
                     f"{len(batch)} documents, expected one for each"
                 )
+            if self._signed is None:
+                self._signed = open_parquet(self._stack, self.files[1], signed.schema)
             self._signed.write_table(signed)
 
 
@@ -175,7 +172,7 @@ def _record(tally: Tally, sink: Sink) -> dict:
         "kept": tally.kept,
         "tally": tally.rows(),
         "flows": tally.flows(),
-        "file_bytes": [path.stat().st_size for path in sink.files],
+        "file_bytes": [path.stat().st_size if path.exists() else 0 for path in sink.files],
     }
 
 

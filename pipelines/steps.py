@@ -28,10 +28,7 @@ class Round(Protocol):
     """A step in three parts, for what must see everything."""
 
     def sign(self, batch: pa.RecordBatch) -> pa.Table:
-        """Give one row for each document, in order: all that the decision needs of it.
-
-        Of a batch without documents: a table without rows, with the same columns.
-        """
+        """Give one row for each document, in order: all that the decision needs of it."""
 
     def merge(self, signed: Sequence[Path], out: Path, memory: int) -> None:
         """Decide: from all signatures (Parquet, in corpus order) write `out/decisions.parquet`.

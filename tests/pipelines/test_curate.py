@@ -229,6 +229,17 @@ def test_without_rounds_the_documents_are_written_at_once():
     assert texts(made) == documents
 
 
+def test_splits_without_a_document_left_have_no_part_in_a_round():
+    documents = write_corpus(40)
+    Path("source/-.jsonl").write_text(json.dumps({"text": "short"}))
+    Path("source/9.jsonl").write_text(json.dumps({"text": "short"}))
+    changes = {"steps": [{"length": {"min_chars": 6}}], "dedup": {"lines": {}, "first_word": {}}}
+    made = recipe(curate=changes | {"split_bytes": 200})
+    make(made)
+    assert texts(made) == expected([text for text in documents if len(text) > 5])
+    assert not pq.read_metadata("runs/r/curate/documents/00000.parquet").num_rows
+
+
 def test_a_round_that_leaves_nothing_says_why():
     write_corpus(3)
     made = recipe(curate={"dedup": {"first_word": {"every": 1, "seed": 0}}})
