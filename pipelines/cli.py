@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.curate_cli import print_curation, readable, rejected, task
 from pipelines.tok_cli import tok_app
 
 app = typer.Typer(
@@ -24,6 +25,8 @@ app = typer.Typer(
     each stage is also a command of its own.""",
 )
 app.add_typer(tok_app, name="tok")
+app.command()(rejected)
+app.command(hidden=True)(task)
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a built-in one (quickstart, cluster).")
 ]
@@ -38,8 +41,6 @@ console = Console()
 errors = Console(stderr=True)
 
 WHAT = {
-    "sample": "Gather the embedded corpus from installed Python packages; nothing is downloaded.",
-    "curate": "Read documents, filter them, drop duplicates; keep what was rejected and why.",
     "tokenizer": "Count words and learn a byte-level BPE vocabulary; export it for Hugging Face.",
     "encode": "Turn documents into token shards, with fill-in-the-middle on code.",
     "plan": "Mix domains by tokens and pack documents: decide every training sequence.",
@@ -50,10 +51,13 @@ WHAT = {
 }
 
 
-def _load(recipe: str, out: str | None, workers: int | None):
-    from pipelines.recipe import check_place, load_recipe
+def _load(recipe: str, out: str | None, workers: int | None, command: str = "sample"):
+    """Read a recipe for a command; those after `curate` want one with a plan."""
+    from pipelines.recipe import check_place, check_trains, load_recipe
 
     loaded = load_recipe(recipe)
+    if command not in ("sample", "curate"):
+        check_trains(loaded, recipe, command)
     changes: dict = {}
     if out is not None:
         changes["out"] = out
@@ -86,6 +90,8 @@ def _run(recipe, names: list[str]) -> None:
         where = recipe.directory / manifest["stage"]
         table.add_row(manifest["stage"], manifest["summary"], str(where), took)
     console.print(table)
+    if names[-1] == "curate":
+        print_curation(manifests[-1], console)
     trained = next((m for m in manifests if m["stage"] == "train"), None)
     if trained is not None:
         _print_validation(trained["metrics"]["validation"])
@@ -133,16 +139,8 @@ def _dry_run(recipe) -> None:
                 "new": "run",
             }[state]
             certain = state == "done"
-        table.add_row(stage.name, ", ".join(inputs) or "-", _size(size) if size else "-", would)
+        table.add_row(stage.name, ", ".join(inputs) or "-", readable(size) if size else "-", would)
     console.print(table)
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
 
 
 @app.command()
@@ -162,7 +160,7 @@ def run(
     """
     from pipelines.line import NAMES
 
-    loaded = _load(recipe, out, workers)
+    loaded = _load(recipe, out, workers, "run")
     if dry_run:
         _dry_run(loaded)
     else:
@@ -173,12 +171,7 @@ def _stage_command(name: str) -> None:
     def command(
         recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption = None
     ) -> None:
-        loaded = _load(recipe, out, workers)
-        if name == "sample" and loaded.sample is None:
-            from pipelines.recipe import RecipeError
-
-            raise RecipeError(f"{recipe}: no section `sample:`; this recipe has its own sources")
-        _run(loaded, [name])
+        _run(_load(recipe, out, workers, name), [name])
 
     app.command(name, help=f"{WHAT[name]} The stages before it must be done.")(command)
 
@@ -221,7 +214,18 @@ def sample(
     console.print(f"{made['bytes'] / 1e6:.1f} MB of text in {to}")
 
 
-for _name in ("curate", "tokenizer", "encode", "plan", "train", "export", "publish", "report"):
+@app.command()
+def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption = None) -> None:
+    """Read documents, filter them, drop duplicates; keep what was rejected and why.
+
+    Runs the line up to here: the recipe needs no `plan:` and no `train:`. Go on with
+    [bold]gristmill rejected[/] to see what was dropped.
+    """
+    loaded = _load(recipe, out, workers, "curate")
+    _run(loaded, ["sample", "curate"])
+
+
+for _name in ("tokenizer", "encode", "plan", "train", "export", "publish", "report"):
     _stage_command(_name)
 
 
@@ -291,6 +295,7 @@ def main() -> None:
     """
     from pipelines.recipe import RecipeError
     from pipelines.runner import StageError, StageInterrupted
+    from pipelines.tasks import TaskError
 
     try:
         app()
@@ -300,7 +305,7 @@ def main() -> None:
     except StageInterrupted as stopped:
         errors.print(_plain(stopped), highlight=False, soft_wrap=True)
         sys.exit(0)
-    except (StageError, ValueError, ArithmeticError, OSError) as error:
+    except (StageError, TaskError, ValueError, ArithmeticError, OSError) as error:
         if os.environ.get("GRISTMILL_TRACEBACK"):
             raise
         errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)

@@ -1,8 +1,12 @@
-"""Run one function over the splits of a stage with datatrove's executors.
+"""Run one function over the splits of a stage: on this machine, a Slurm cluster or a Ray cluster.
 
-datatrove starts the processes; what is done and what is left is ours. Each split leaves a record
-`done/MAP/00042.json`, written last, and only splits without one are launched: datatrove's own
-completion markers don't know of a changed configuration. No executor is pickled to disk.
+Executors know nothing of steps. Each is told a number of tasks (`tasks.py`) and how many of them
+may run at once, and has them run by whatever process; what is done and what is left is read from
+the splits' records, and only splits without one are handed out. So a run may be stopped anywhere
+and go on with another executor, other workers or another number of tasks: the bytes are the same.
+
+`local` uses datatrove's executor. `slurm.py` has its own script, because datatrove's pickles the
+pipeline to disk; `ray_tasks.py` speaks to Ray itself.
 """
 
 import contextlib
@@ -12,33 +16,43 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import read_json, write_json
+from pipelines import tasks as cut
+from pipelines.tasks import TaskError, Watch
 
-Work = Callable[..., dict]
+MOST_TASKS = 1000  # what a Slurm array holds unless its administrators say otherwise (1,001)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where tasks run: how many at once, into how many the work is cut, and Slurm's settings.
+
+    tasks None: one for each split, up to `MOST_TASKS`.
+    """
+
+    kind: str = "local"
+    workers: int = 2
+    tasks: int | None = None
+    slurm: dict = field(default_factory=dict)
 
 
 @dataclass
-class Task:
-    """What an executor's process is given: `work(job, *arguments)` for the splits still missing."""
+class Rank:
+    """What datatrove's executor is given: rank k does task k."""
 
-    work: Work
-    jobs: list[tuple[int, dict]]
-    arguments: tuple
-    done: Path
+    stage: Path
+    name: str
 
     def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        """Do one split and leave its record (datatrove's calling convention)."""
-        number, job = self.jobs[rank]
-        record = self.work(number, job, *self.arguments)
-        write_json(self.done / f"{number:05d}.json", record)
+        """Do one task (datatrove's calling convention)."""
+        cut.run_task(self.stage, self.name, rank)
 
     def __repr__(self) -> str:
         """A name for datatrove's log."""
-        return f"{self.work.__module__}.{self.work.__name__}"
+        return f"{self.stage.name}.{self.name}"
 
 
 @contextlib.contextmanager
@@ -57,74 +71,104 @@ def _output_to(path: Path) -> Iterator[None]:
 
 
 def run_splits(
-    work: Work,
+    stage: Path,
+    name: str,
+    work: str,
     jobs: list[dict],
     arguments: tuple,
     *,
-    done: Path,
-    workers: int,
+    executor: Executor,
     progress: Callable[[int, int], None],
+    warn: Callable[[str], None],
 ) -> list[dict]:
     """Call `work(number, job, *arguments)` for every job, in processes; returns their records.
 
-    A job whose record is in `done` is not done again. work is a module's function; it writes its
-    outputs atomically and returns a JSON-able record. progress(done, total) is called about four
-    times a second. An exception in a job ends the call with that exception; finished jobs keep
-    their records.
+    stage: the stage's folder. name: of this map, among those of the stage. work: a key of
+    `tasks.MAPS`. jobs and arguments are JSON-able. A job whose record is there is not done again.
+    progress(done, total) is called about four times a second. An exception in a job ends the call
+    with that exception (TaskError where it comes from another machine); finished jobs keep their
+    records.
     """
-    done.mkdir(parents=True, exist_ok=True)
     total = len(jobs)
+    watch = Watch(stage, name, total, progress)
 
-    def finished() -> set[int]:
-        return {int(p.stem) for p in done.glob("[0-9]*.json")}
+    def write() -> int:
+        """Cut what is left into tasks."""
+        done = cut.finished(stage, name)
+        left = [(number, job) for number, job in enumerate(jobs) if number not in done]
+        most = executor.tasks or MOST_TASKS
+        return cut.write_tasks(stage, name, work, left, arguments, most)
 
-    already = finished()
-    pending = [(number, job) for number, job in enumerate(jobs) if number not in already]
-    progress(total - len(pending), total)
-    if pending:
-        import multiprocess
-        from datatrove.executor.local import LocalPipelineExecutor
-        from loguru import logger
+    if executor.kind == "slurm":
+        from pipelines.slurm import run_on_slurm, wait_for_former
 
-        logs = Path(tempfile.mkdtemp(prefix=".logs", dir=done.parent))
-        executor = LocalPipelineExecutor(
-            [Task(work, pending, arguments, done)],
-            tasks=len(pending),
-            workers=min(workers, len(pending)),
-            logging_dir=str(logs),
-            skip_completed=False,
-        )
-        outcome: list[BaseException] = []
+        wait_for_former(stage, name, watch=watch, warn=warn)
+    if watch.left():
+        count = write()
+        if executor.kind == "slurm":
+            run_on_slurm(
+                stage, name, count, write, executor.workers, executor.slurm, watch=watch, warn=warn
+            )
+        elif executor.kind == "ray":
+            from pipelines.ray_tasks import run_on_ray
 
-        def run() -> None:
-            try:
-                executor.run()
-            except BaseException as error:
-                outcome.append(error)
-
-        with _output_to(logs / "stderr.log"):
-            logger.remove()
-            thread = threading.Thread(target=run, daemon=True)
-            thread.start()
-            seen: set[int] = set()
-            while thread.is_alive():
-                thread.join(0.25)
-                progress(len(finished()), total)
-                alive = {child.pid for child in multiprocess.active_children()}
-                if seen - alive:
-                    # The pool is closing, or a worker was killed, which the pool waits for forever.
-                    thread.join(10)
-                    if thread.is_alive() and len(finished()) < total:
-                        outcome.append(
-                            ChildProcessError(
-                                f"{work.__name__}: a worker process was killed (out of memory?); "
-                                "run the same command again to go on, with fewer workers if need be"
-                            )
-                        )
-                        break
-                seen |= alive
-        if outcome:
-            raise outcome[0]
-        shutil.rmtree(logs, ignore_errors=True)
+            run_on_ray(stage, name, count, executor.workers, watch)
+        else:
+            _run_here(stage, name, count, executor.workers, watch)
+        if left := watch.left():
+            said = cut.failures(stage, name)
+            first = f": {next(iter(said.values()))}" if said else ""
+            raise TaskError(f"{name}: {left} of {total} splits were not done{first}")
     progress(total, total)
-    return [read_json(done / f"{number:05d}.json") for number in range(total)]
+    return cut.records(stage, name, total)
+
+
+def _run_here(stage: Path, name: str, count: int, workers: int, watch: Watch) -> None:
+    """Run tasks in `workers` processes of this machine, with datatrove's local executor.
+
+    datatrove's own markers of completion don't know of a changed configuration: they are unused.
+    """
+    import multiprocess
+    from datatrove.executor.local import LocalPipelineExecutor
+    from loguru import logger
+
+    logs = Path(tempfile.mkdtemp(prefix="logs-", dir=stage / "work"))
+    executor = LocalPipelineExecutor(
+        [Rank(stage, name)],
+        tasks=count,
+        workers=min(workers, count),
+        logging_dir=str(logs),
+        skip_completed=False,
+    )
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            executor.run()
+        except BaseException as error:
+            outcome.append(error)
+
+    with _output_to(logs / "stderr.log"):
+        logger.remove()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        seen: set[int] = set()
+        while thread.is_alive():
+            thread.join(0.25)
+            watch.glance()
+            alive = {child.pid for child in multiprocess.active_children()}
+            if seen - alive:
+                # The pool is closing, or a worker was killed, which the pool waits for forever.
+                thread.join(10)
+                if thread.is_alive() and watch.left():
+                    outcome.append(
+                        ChildProcessError(
+                            f"{name}: a worker process was killed (out of memory?); "
+                            "run the same command again to go on, with fewer workers if need be"
+                        )
+                    )
+                    break
+            seen |= alive
+    if outcome:
+        raise outcome[0]
+    shutil.rmtree(logs, ignore_errors=True)

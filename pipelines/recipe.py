@@ -50,17 +50,11 @@ class SourceSection(Section):
     max_document_bytes: Positive = 32 << 20
 
 
-class DedupSection(Section):
-    """MinHash: `bands` times `rows` hashes over n-grams of `ngram` words."""
-
-    ngram: Positive = 5
-    bands: Positive = 14
-    rows: Positive = 8
-    exact_only: bool = False
-
-
 class CurateSection(Section):
-    """Steps by name, in order, each with its settings; then deduplication (null for none)."""
+    """Steps by name, in order, each with its settings; then rounds of deduplication likewise.
+
+    A round sees the whole corpus, and its merge may use `merge_memory_bytes`.
+    """
 
     steps: tuple[dict[str, dict[str, Any]], ...] = (
         {"language": {}},
@@ -68,8 +62,9 @@ class CurateSection(Section):
         {"symbols": {}},
         {"repetition": {}},
     )
-    dedup: DedupSection | None = DedupSection()
+    dedup: dict[str, dict[str, Any]] = {"documents": {}}
     split_bytes: Positive = 8 << 20
+    merge_memory_bytes: Positive = 2 << 30
 
     @field_validator("steps", mode="before")
     @classmethod
@@ -86,6 +81,21 @@ class CurateSection(Section):
             if isinstance(step, dict) and len(step) != 1:
                 raise ValueError(f"a step is one name with its settings, found {sorted(step)}")
         return steps
+
+    @field_validator("dedup", mode="before")
+    @classmethod
+    def _rounds(cls, value: Any) -> Any:
+        """Accept null for no rounds and `documents:` for `documents: {}`."""
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(
+            isinstance(v, dict | None) for v in value.values()
+        ):
+            raise ValueError(
+                "expected a mapping of rounds to their settings, such as "
+                "`dedup: {documents: {ngram: 5}}`, or null for none"
+            )
+        return {name: settings or {} for name, settings in value.items()}
 
 
 class TokenizerSection(Section):
@@ -205,21 +215,43 @@ class PublishSection(Section):
     shard_bytes: Positive = 500_000_000
 
 
+class SlurmSection(Section):
+    """How Slurm is asked for an array of tasks; the times and sizes are those of one task.
+
+    `extra` are further options of sbatch, such as `--qos=low`. `attempts`: how often a task that
+    was killed is submitted.
+    """
+
+    partition: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,-]+$")] | None = None
+    account: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    time: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")] = "24:00:00"
+    memory: Annotated[str, Field(pattern=r"^[1-9]\d*[KMGT]$")] = "8G"
+    cpus: Positive = 1
+    extra: tuple[Annotated[str, Field(pattern=r"^--[a-z][a-z-]*(=[^\s\\\"'`$]+)?$")], ...] = ()
+    attempts: Positive = 3
+
+
 class Recipe(Section):
-    """A whole run."""
+    """A whole run; without `plan`, one that ends with curation.
+
+    The work of a stage is cut into `tasks` (each one or more splits; without it one for each split,
+    up to a thousand), of which `workers` run at once. None of the three changes a byte.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     out: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     workers: Positive = 2
-    executor: Literal["local"] = "local"
+    tasks: Positive | None = None
+    executor: Literal["local", "slurm", "ray"] = "local"
+    slurm: SlurmSection = SlurmSection()
     on_error: Literal["skip", "stop"] = "skip"
     sample: SampleSection | None = None
     sources: tuple[SourceSection, ...] = ()
     curate: CurateSection = CurateSection()
     tokenizer: TokenizerSection = TokenizerSection()
     encode: EncodeSection = EncodeSection()
-    plan: PlanSection
+    plan: PlanSection | None = None
     train: TrainSection = TrainSection()
     publish: PublishSection = PublishSection()
 
@@ -235,9 +267,18 @@ class Recipe(Section):
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError("two sources have the same name")
-        length = self.plan.phases[0].length
+        slurm = (
+            int(self.slurm.memory[:-1])
+            << {"K": 10, "M": 20, "G": 30, "T": 40}[self.slurm.memory[-1]]
+        )
+        if self.executor == "slurm" and self.curate.merge_memory_bytes > slurm:
+            raise ValueError(
+                f"curate.merge_memory_bytes {self.curate.merge_memory_bytes} is more than a task "
+                f"has, expected at most slurm.memory {self.slurm.memory}"
+            )
+        length = self.plan.phases[0].length if self.plan else None
         rates = self.encode.fim.rate.values()
-        if any(rates) and self.encode.fim.span_tokens > length:
+        if length and any(rates) and self.encode.fim.span_tokens > length:
             raise ValueError(
                 f"encode.fim.span_tokens {self.encode.fim.span_tokens} is longer than a sequence, "
                 f"expected at most plan.phases.0.length {length}"
@@ -316,12 +357,18 @@ def load_recipe(name: str) -> Recipe:
 
 def _check_parts(recipe: Recipe, path: Path) -> None:
     """Build the curation steps and the model's configuration once, to hear what is wrong early."""
-    from pipelines.steps import build_steps
+    from pipelines.steps import build_rounds, build_steps, files_of
 
-    try:
-        build_steps(recipe.curate.steps)
-    except ValueError as error:
-        raise RecipeError(f"{path}: curate.steps: {error}") from None
+    for key, build in (
+        ("steps", lambda: build_steps(recipe.curate.steps)),
+        ("dedup", lambda: build_rounds(recipe.curate.dedup.items(), recipe.seed)),
+    ):
+        try:
+            files_of(build())
+        except ValueError as error:
+            raise RecipeError(f"{path}: curate.{key}: {error}") from None
+    if recipe.plan is None:
+        return
     from pipelines.shapes import model_config
 
     try:
@@ -333,6 +380,15 @@ def _check_parts(recipe: Recipe, path: Path) -> None:
         raise RecipeError(
             f"{path}: plan.phases.0.length: {length} is more than the model's positions, expected "
             f"at most train.model.max_position_embeddings {config.max_position_embeddings}"
+        )
+
+
+def check_trains(recipe: Recipe, name: str, command: str) -> None:
+    """Refuse to go on after curation with a recipe that has no plan."""
+    if recipe.plan is None:
+        raise RecipeError(
+            f"{name}: plan: missing; `gristmill {command}` needs `plan:` with its phases (length, "
+            "tokens, mixture), see quickstart.yaml; `gristmill curate` does without"
         )
 
 

@@ -15,9 +15,10 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from pipelines.files import checksum, fingerprint, read_json, remove_temporaries, write_json
-from pipelines.launch import Work, run_splits
+from pipelines.launch import Executor, run_splits
 from pipelines.recipe import Recipe
+from pipelines.slurm import refuse_running
 
 
 class StageError(RuntimeError):
@@ -54,6 +56,7 @@ class Stage:
     after: tuple[str, ...]
     config: Callable[[Recipe], Any]
     run: Callable[["Context"], "Result"]
+    _: KW_ONLY
     reads_metrics: bool = False
     inputs: Callable[[Recipe], dict[str, Path]] = lambda recipe: {}
 
@@ -106,16 +109,24 @@ class Context:
             self.progress.add_task(f"{self.stage.name}: {what}", total=total, note=""),
         )
 
-    def map(self, name: str, work: Work, jobs: list[dict], *arguments: Any) -> list[dict]:
-        """`work(number, job, *arguments)` for each job, on the recipe's workers; their records."""
-        bar = self.bar(name, len(jobs))
+    def map(self, name: str, work: str, jobs: list[dict], *arguments: Any) -> list[dict]:
+        """`work(number, job, *arguments)` for each job, on the recipe's executor; their records.
+
+        work: a key of `tasks.MAPS`; jobs and arguments go through JSON.
+        """
+        bar, recipe = self.bar(name, len(jobs)), self.recipe
+        executor = Executor(
+            recipe.executor, recipe.workers, recipe.tasks, recipe.slurm.model_dump()
+        )
         return run_splits(
+            self.directory,
+            name,
             work,
             jobs,
             arguments,
-            done=self.directory / "done" / name,
-            workers=self.recipe.workers,
+            executor=executor,
             progress=bar.at,
+            warn=self.warn,
         )
 
     def warn(self, message: str) -> None:
@@ -136,6 +147,14 @@ class Bar:
         if total is not None:
             fields["total"] = total
         self.progress.update(self.task, completed=done, **fields)
+
+    def over(self, items: Iterable, sizes: Sequence[int]) -> Iterator:
+        """Pass items on, and move by the size of each."""
+        done = 0
+        for item, size in zip(items, sizes, strict=True):
+            done += size
+            self.at(done)
+            yield item
 
 
 def make_progress(console: Console) -> Progress:
@@ -160,33 +179,49 @@ def versions() -> dict[str, str]:
     }
 
 
-def input_checksums(recipe: Recipe, stage: Stage, *, remember: bool = True) -> dict[str, str]:
+def input_checksums(
+    recipe: Recipe, stage: Stage, *, remember: bool = True, progress: Progress | None = None
+) -> dict[str, str]:
     """Checksums of the files a stage reads from outside, by the names that it gives them.
 
-    They are remembered by size and time of change, so that a file is read for it once.
+    They are remembered by size and time of change, so that a file is read for it once; several are
+    read at a time. remember: keep what was found. progress: where to show a bar.
     """
     memory_path = recipe.directory / "checksums.json"
     memory = read_json(memory_path) or {}
-    result = {}
-    for name, path in stage.inputs(recipe).items():
+    files = stage.inputs(recipe)
+    marks = {}
+    for path in files.values():
         status = path.stat()
-        known = memory.get(str(path))
-        if known is None or known[:2] != [status.st_size, status.st_mtime_ns]:
-            try:
-                known = [status.st_size, status.st_mtime_ns, checksum(path)]
-            except OSError as error:
-                # The stage will meet the file again and say what to do about it.
-                known = [status.st_size, status.st_mtime_ns, f"unreadable: {error.strerror}"]
-            memory[str(path)] = known
-        result[name] = known[2]
-    if result and remember:
+        marks[path] = [status.st_size, status.st_mtime_ns]
+    new = [path for path, mark in marks.items() if memory.get(str(path), [])[:2] != mark]
+
+    def digest(path: Path) -> str:
+        try:
+            return checksum(path)
+        except OSError as error:
+            # The stage will meet the file again and say what to do about it.
+            return f"unreadable: {error.strerror}"
+
+    with ThreadPoolExecutor(recipe.workers) as pool:
+        digests = pool.map(digest, new)
+        if progress and sum(marks[path][0] for path in new) > 1 << 30:
+            total = sum(marks[path][0] for path in new)
+            bar = Bar(progress, progress.add_task(f"{stage.name}: checksums", total=total, note=""))
+            digests = bar.over(digests, [marks[path][0] for path in new])
+        for path, found in zip(new, digests, strict=True):
+            memory[str(path)] = [*marks[path], found]
+    if new and remember:
         write_json(memory_path, memory)
-    return result
+    return {name: memory[str(path)][2] for name, path in files.items()}
 
 
-def stage_key(recipe: Recipe, stage: Stage, *, remember: bool = True) -> str:
-    """The key of a stage whose predecessors are done; remember: keep the inputs' checksums."""
-    inputs: dict[str, Any] = dict(input_checksums(recipe, stage, remember=remember))
+def stage_key(
+    recipe: Recipe, stage: Stage, *, remember: bool = True, progress: Progress | None = None
+) -> str:
+    """The key of a stage whose predecessors are done; see `input_checksums`."""
+    found = input_checksums(recipe, stage, remember=remember, progress=progress)
+    inputs: dict[str, Any] = dict(found)
     for name in stage.after:
         manifest = read_json(recipe.directory / name / "manifest.json")
         if manifest is not None:
@@ -229,6 +264,7 @@ def prepare(recipe: Recipe, stage: Stage, key: str) -> str:
     directory = recipe.directory / stage.name
     state = state_of(recipe, stage, key)
     if state == "changed":
+        refuse_running(directory)
         manifest = read_json(directory / "manifest.json")
         if manifest is None or manifest["key"] == key:
             shutil.rmtree(directory)
@@ -288,7 +324,7 @@ def run_stage(recipe: Recipe, stage: Stage, progress: Progress) -> dict:
                 f"{stage.name} needs {name}, which is not done in {recipe.directory}: "
                 f"run `gristmill run` or `gristmill {name}` first"
             )
-    key = stage_key(recipe, stage)
+    key = stage_key(recipe, stage, progress=progress)
     directory = recipe.directory / stage.name
     if prepare(recipe, stage, key) == "done":
         _clear(directory)
@@ -296,15 +332,18 @@ def run_stage(recipe: Recipe, stage: Stage, progress: Progress) -> dict:
     started = time.monotonic()
     context = Context(recipe, stage, directory, key, progress)
     result = stage.run(context)
-    outputs = [
-        {
-            "path": str(path.relative_to(directory)),
-            "rows": rows,
-            "bytes": path.stat().st_size,
-            "xxh3": checksum(path),
-        }
-        for path, rows in result.outputs.items()
-    ]
+    with ThreadPoolExecutor(recipe.workers) as pool:
+        outputs = [
+            {
+                "path": str(path.relative_to(directory)),
+                "rows": rows,
+                "bytes": path.stat().st_size,
+                "xxh3": found,
+            }
+            for (path, rows), found in zip(
+                result.outputs.items(), pool.map(checksum, result.outputs), strict=True
+            )
+        ]
     manifest = {
         "stage": stage.name,
         "version": stage.version,

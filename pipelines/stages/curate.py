@@ -1,176 +1,30 @@
 """Curate: read the sources, filter, drop duplicates; keep what was rejected, with its reason.
 
-Two maps over the splits and a merge between them. The first reads a split, runs the recipe's steps
-and writes what is left, what was rejected and the signatures of what is left; the merge finds the
-duplicates among all signatures; the second writes the documents that stay.
+A map over the splits reads them, runs the recipe's steps and signs what is left for the first round
+of deduplication; then each round is a merge, which decides from all signatures, and a map, which
+applies the decisions and signs what is left for the next round. The last map writes `documents`.
+What is done to a split is in `curation_maps.py`; here is the order of it.
+
+    map filter ─► merge R1 ─► map R1 ─► merge R2 ─► map R2 ─► … ─► documents
+
+On disk, besides the outputs, there are at most the texts twice (zstd) and one round's signatures:
+what a phase has read is deleted when all of the phase is done.
 """
 
+import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.dedup import MinHash, drop_duplicates, find_duplicates, signatures
-from curation.document import SCHEMA
-from curation.readers import Problem, Source, SourceError, plan_splits, read_split
-from pipelines.files import atomic
+from curation.readers import Problem, Source, SourceError, plan_splits
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
-from pipelines.steps import Step, build_steps
+from pipelines.steps import build_rounds, build_steps, files_of
 
-REJECTED_SCHEMA = SCHEMA.append(pa.field("step", pa.string())).append(
-    pa.field("reason", pa.string())
-)
-
-
-class Tally:
-    """Documents and bytes by (domain, language, step, reason); step and reason "" for kept."""
-
-    def __init__(self) -> None:
-        self.documents: Counter = Counter()
-        self.bytes: Counter = Counter()
-
-    def add(self, batch: pa.RecordBatch, step: str = "", reasons: pa.Array | None = None) -> None:
-        """Count a batch of documents."""
-        sizes = pc.binary_length(batch.column("text").cast(pa.large_binary())).to_pylist()
-        domains = batch.column("domain").to_pylist()
-        languages = batch.column("language").to_pylist()
-        why = reasons.to_pylist() if reasons is not None else [""] * len(sizes)
-        for domain, language, reason, size in zip(domains, languages, why, sizes, strict=True):
-            key = (domain, language or "", step, reason)
-            self.documents[key] += 1
-            self.bytes[key] += size
-
-    def rows(self) -> list[dict]:
-        """JSON-able rows, sorted."""
-        names = ("domain", "language", "step", "reason")
-        return [
-            dict(zip(names, key, strict=True)) | {"documents": n, "bytes": self.bytes[key]}
-            for key, n in sorted(self.documents.items())
-        ]
-
-
-def apply(
-    step: Step, batch: pa.RecordBatch
-) -> tuple[pa.RecordBatch, pa.RecordBatch | None, pa.Array | None]:
-    """Run a step: what stays, and, for a filter, the rejected rows and their reasons."""
-    result = step(batch)
-    index = result.schema.get_field_index("reject")
-    if index < 0:
-        return result, None, None
-    reject = result.column(index)
-    result = result.select(SCHEMA.names)
-    out = pc.is_valid(reject)
-    return result.filter(pc.invert(out)), result.filter(out), reject.filter(out)
-
-
-def _with_reasons(batch: pa.RecordBatch, step: str, reasons: pa.Array) -> pa.RecordBatch:
-    step_column = pa.array([step] * len(batch), pa.string())
-    return pa.RecordBatch.from_arrays(
-        [*batch.columns, step_column, reasons.cast(pa.string())], schema=REJECTED_SCHEMA
-    )
-
-
-def filter_split(
-    number: int, job: dict, out: str, steps: list, dedup: dict | None, on_error: str
-) -> dict:
-    """The first map: `work/kept`, `work/signatures` and `rejected` of one split."""
-    directory = Path(out)
-    chain = build_steps(steps)
-    problems: list[Problem] = []
-
-    def on_problem(problem: Problem) -> None:
-        if on_error == "stop":
-            raise SourceError(f"{problem} (on_error: stop)")
-        problems.append(problem)
-
-    tally = Tally()
-    config = MinHash(**dedup) if dedup else None
-    signed = []
-    with (
-        atomic(directory / "work" / f"kept-{number:05d}.parquet") as kept_path,
-        atomic(directory / "rejected" / f"{number:05d}.parquet") as rejected_path,
-        pq.ParquetWriter(kept_path, SCHEMA, compression="zstd") as kept,
-        pq.ParquetWriter(rejected_path, REJECTED_SCHEMA, compression="zstd") as rejected,
-    ):
-        for batch in read_split(job, on_problem):
-            for name, step in chain:
-                batch, dropped, reasons = apply(step, batch)
-                if dropped is not None and len(dropped):
-                    tally.add(dropped, name, reasons)
-                    rejected.write_batch(_with_reasons(dropped, name, reasons))
-            if len(batch):
-                tally.add(batch)
-                kept.write_batch(batch)
-                if config:
-                    signed.append(signatures(batch, config))
-    if signed:
-        with atomic(directory / "work" / f"signatures-{number:05d}.parquet") as path:
-            pq.write_table(pa.concat_tables(signed), path, compression="zstd")
-    return {
-        "kept": sum(n for key, n in tally.documents.items() if not key[2]),
-        "tally": tally.rows(),
-        "problems": [asdict(problem) for problem in problems],
-    }
-
-
-def write_split(number: int, job: dict, out: str) -> dict:
-    """The second map: `documents` of one split, without duplicates, and `rejected/dedup-`."""
-    directory = Path(out)
-    duplicates = directory / "work" / "duplicates.parquet"
-    table = pq.read_table(duplicates) if duplicates.exists() else None
-    tally, dropped_tally = Tally(), Tally()
-    with (
-        atomic(directory / "documents" / f"{number:05d}.parquet") as kept_path,
-        atomic(directory / "rejected" / f"dedup-{number:05d}.parquet") as rejected_path,
-        pq.ParquetWriter(kept_path, SCHEMA, compression="zstd") as kept,
-        pq.ParquetWriter(rejected_path, REJECTED_SCHEMA, compression="zstd") as rejected,
-    ):
-        row = job["first_row"]
-        for batch in read_batches(directory / "work" / f"kept-{number:05d}.parquet"):
-            if table is not None:
-                step = partial(drop_duplicates, duplicates=table, first_row=row)
-                row += len(batch)
-                batch, dropped, reasons = apply(step, batch)
-                if len(dropped):
-                    dropped_tally.add(dropped, "dedup", reasons)
-                    rejected.write_batch(_with_reasons(dropped, "dedup", reasons))
-            if len(batch):
-                tally.add(batch)
-                kept.write_batch(batch)
-    return {
-        "rows": sum(tally.documents.values()),
-        "kept": tally.rows(),
-        "dropped": dropped_tally.rows(),
-    }
-
-
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Read documents written as Parquet, a row group at a time."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            for batch in file.read_row_group(group).combine_chunks().to_batches():
-                yield batch.cast(SCHEMA)
-
-
-def _merge(context: Context) -> None:
-    """The merge: the table of all duplicates, from all signatures in the order of the splits."""
-    target = context.directory / "work" / "duplicates.parquet"
-    if target.exists():
-        return
-    bar = context.bar("duplicates", 1)
-    paths = sorted((context.directory / "work").glob("signatures-*.parquet"))
-    config = MinHash(**_dedup(context.recipe))
-    table = find_duplicates((pq.read_table(path) for path in paths), config)
-    with atomic(target) as path:
-        pq.write_table(table, path, compression="zstd")
-    bar.at(1)
+MOST_PROBLEMS = 10_000  # that the manifest names one by one; all are counted
 
 
 def curated_shards(context: Context) -> list[Path]:
@@ -194,17 +48,46 @@ def _warn(context: Context, problems: list[Problem]) -> None:
         context.warn(f"{mine[0]}{more}")
 
 
-def _dedup(recipe: Recipe) -> dict | None:
-    dedup = recipe.curate.dedup
-    return dedup.model_dump() | {"seed": recipe.seed} if dedup else None
-
-
 def _sources(recipe: Recipe) -> list[Source]:
     sources = [Source(**source.model_dump()) for source in recipe.sources]
     if recipe.sample is not None:
         sample = recipe.directory / "sample"
         sources.insert(0, Source(str(sample), name="sample", domain="web", format="parquet"))
     return sources
+
+
+def _check_left(context: Context, maps: list[list[dict]]) -> None:
+    """Raise SourceError with the reasons when the last map has kept no document."""
+    if any(record["kept"] for record in maps[-1]):
+        return
+    reasons: Counter = Counter()
+    for records in maps:
+        for record in records:
+            for row in record["tally"]:
+                if row["step"]:
+                    reasons[f"{row['step']} {row['reason']}"] += row["documents"]
+    most = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+    problems = sum(record["problem_count"] for record in maps[0])
+    raise SourceError(
+        f"{context.recipe.directory}: no document is left of {reasons.total():,} read and "
+        f"{problems:,} problems. Most rejected by: {most or 'nothing was read'}"
+    )
+
+
+def _round(context: Context, k: int, name: str, before: list[dict], arguments: tuple) -> tuple:
+    """Round k: its merge and its map, given the records of the map before; both their records."""
+    work = context.directory / "work"
+    signed = [number for number, record in enumerate(before) if record["kept"]]
+    job = {"splits": signed, "memory": context.recipe.curate.merge_memory_bytes}
+    (merged,) = context.map(f"{name}-merge", "curate.merge", [job], *arguments)
+    shutil.rmtree(work / f"signed-{k}", ignore_errors=True)
+    # A document's place among all that were signed tells it from another of the same id.
+    places = accumulate((record["kept"] for record in before), initial=0)
+    jobs = [{"first_row": place} for place, _ in zip(places, before, strict=False)]
+    applied = context.map(f"{name}-apply", "curate.apply", jobs, *arguments)
+    shutil.rmtree(work / f"kept-{k}", ignore_errors=True)
+    shutil.rmtree(work / f"merge-{k}", ignore_errors=True)
+    return merged, applied
 
 
 def _run(context: Context) -> Result:
@@ -216,48 +99,57 @@ def _run(context: Context) -> Result:
             for split in plan_splits(source, recipe.curate.split_bytes)
         ]
     )
+    steps, rounds = list(recipe.curate.steps), list(recipe.curate.dedup.items())
     first = context.map(
-        "filter", filter_split, jobs, str(directory), list(recipe.curate.steps), _dedup(recipe),
+        "filter", "curate.filter", jobs, str(directory), steps, rounds, recipe.seed,
         recipe.on_error,
     )  # fmt: skip
     problems = [Problem(**problem) for record in first for problem in record["problems"]]
     _warn(context, problems)
-    if _dedup(recipe):
-        _merge(context)
-    # A document's place among all that were signed tells it from another of the same id.
-    places = accumulate((record["kept"] for record in first), initial=0)
-    jobs = [{"first_row": place} for place, _ in zip(places, jobs, strict=False)]
-    second = context.map("write", write_split, jobs, str(directory))
+    maps, merges = [first], []
+    for k, (name, _) in enumerate(rounds):
+        _check_left(context, maps)
+        arguments = (str(directory), k, rounds, recipe.seed)
+        merged, applied = _round(context, k, name, maps[-1], arguments)
+        merges.append(merged)
+        maps.append(applied)
+    _check_left(context, maps)
 
     outputs: dict[Path, int | None] = {}
-    for number, record in enumerate(second):
-        outputs[directory / "documents" / f"{number:05d}.parquet"] = record["rows"]
+    for number, record in enumerate(maps[-1]):
+        outputs[directory / "documents" / f"{number:05d}.parquet"] = record["kept"]
     for path in sorted((directory / "rejected").glob("*.parquet")):
         outputs[path] = pq.read_metadata(path).num_rows
-    tally = [row for record in first for row in record["tally"] if row["step"]]
-    tally += [row for record in second for row in (*record["dropped"], *record["kept"])]
-    total = _add_up(tally)
-    kept = sum(row["documents"] for row in total if not row["step"])
-    size = sum(row["bytes"] for row in total if not row["step"])
-    read = sum(row["documents"] for row in total)
-    if not kept:
-        reasons = Counter()
-        for row in total:
-            reasons[f"{row['step']} {row['reason']}"] += row["documents"]
-        most = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
-        raise SourceError(
-            f"{recipe.directory}: no document is left of {read:,} read and "
-            f"{len(problems):,} problems. Most rejected by: {most or 'nothing was read'}"
-        )
+    for (name, _), merged in zip(rounds, merges, strict=True):
+        if merged["index_rows"] is not None:
+            outputs[directory / "index" / f"{name}.parquet"] = merged["index_rows"]
+
+    tally = _add_up(
+        row
+        for k, records in enumerate(maps)
+        for record in records
+        for row in record["tally"]
+        if row["step"] or k == len(maps) - 1
+    )
+    kept = sum(row["documents"] for row in tally if not row["step"])
+    size = sum(row["bytes"] for row in tally if not row["step"])
+    read = sum(record["documents_in"] for record in first)
+    found = sum(record["problem_count"] for record in first)
     return Result(
         outputs,
-        {"tally": total, "problems": [asdict(problem) for problem in problems]},
+        {
+            "tally": tally,
+            "steps": _flows(steps, rounds, maps),
+            "problems": [asdict(problem) for problem in problems[:MOST_PROBLEMS]],
+            "problem_count": found,
+            "peak_work_bytes": _peak_work(maps, merges),
+        },
         f"{kept:,} of {read:,} documents kept, {size / 1e6:.1f} MB"
-        + (f", {len(problems):,} problems" if problems else ""),
+        + (f", {found:,} problems" if found else ""),
     )
 
 
-def _add_up(rows: list[dict]) -> list[dict]:
+def _add_up(rows) -> list[dict]:
     total: dict[tuple, dict] = {}
     for row in rows:
         key = tuple(row[name] for name in ("domain", "language", "step", "reason"))
@@ -269,8 +161,37 @@ def _add_up(rows: list[dict]) -> list[dict]:
     return [total[key] for key in sorted(total)]
 
 
+def _flows(steps: list[dict], rounds: list[tuple], maps: list[list[dict]]) -> list[dict]:
+    """What each step and round, in order, was given and gave back (its rejected ones with it)."""
+    names = [name for name, _ in build_steps(steps)] + [name for name, _ in rounds]
+    fields = ("documents_in", "documents_out", "documents_edited", "bytes_in", "bytes_out")
+    flows = [{"step": name} | dict.fromkeys(fields, 0) for name in names]
+    for k, records in enumerate(maps):
+        offset = len(steps) + k - 1 if k else 0
+        for record in records:
+            for place, counts in record["flows"].items():
+                for field, n in counts.items():
+                    flows[offset + int(place)][field] += n
+    return flows
+
+
+def _peak_work(maps: list[list[dict]], merges: list[dict]) -> int:
+    """Most bytes of intermediate files at one time, but for a merge's own temporary ones."""
+    files = [
+        [sum(column) for column in zip(*(r["file_bytes"] for r in m), strict=True)] for m in maps
+    ]
+    peak = 0
+    for k, merged in enumerate(merges):
+        documents, signatures = files[k]
+        last = k == len(merges) - 1
+        after = 0 if last else sum(files[k + 1])  # the last map writes outputs
+        decisions = merged["decision_bytes"]
+        peak = max(peak, documents + signatures + decisions, documents + decisions + after)
+    return peak
+
+
 def _files(recipe: Recipe) -> dict[str, Path]:
-    """Every file of the recipe's own sources, by source and path inside it."""
+    """Every file of the recipe's own sources, by source and path inside it; those of steps."""
     files = {}
     for source in recipe.sources:
         root = Path(source.path)
@@ -279,13 +200,20 @@ def _files(recipe: Recipe) -> dict[str, Path]:
             inside = path.relative_to(base)
             if path.is_file() and not any(part.startswith(".") for part in inside.parts):
                 files[f"{source.name}/{inside}"] = path
+    # No source has a name that begins with a slash.
+    chain = build_steps(recipe.curate.steps)
+    rounds = build_rounds(recipe.curate.dedup.items(), recipe.seed)
+    files |= {f"/steps/{name}": path for name, path in files_of(chain).items()}
+    files |= {f"/dedup/{name}": path for name, path in files_of(rounds).items()}
     return files
 
 
 def _config(recipe: Recipe) -> dict:
+    curate = recipe.curate.model_dump(exclude={"merge_memory_bytes"})
     return {
         "sources": [source.model_dump(exclude={"path"}) for source in recipe.sources],
-        "curate": recipe.curate.model_dump(),
+        # The order of the rounds counts, which a mapping would not tell.
+        "curate": curate | {"dedup": list(curate["dedup"].items())},
         "seed": recipe.seed,
         "on_error": recipe.on_error,
     }
@@ -294,4 +222,4 @@ def _config(recipe: Recipe) -> dict:
 def stage(recipe: Recipe) -> Stage:
     """The stage; it comes after `sample` when the recipe has one."""
     after = ("sample",) if recipe.sample is not None else ()
-    return Stage("curate", 1, after, _config, _run, _files)
+    return Stage("curate", 2, after, _config, _run, inputs=_files)

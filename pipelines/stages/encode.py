@@ -5,10 +5,11 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from packing import Fim, encode_shard
+from pipelines.curation_maps import read_batches
 from pipelines.files import TEMPORARY
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
-from pipelines.stages.curate import curated_shards, read_batches
+from pipelines.stages.curate import curated_shards
 from tok import Encoder
 
 _PARTS = (".bin", ".idx", ".documents.parquet")
@@ -40,7 +41,7 @@ def _run(context: Context) -> Result:
     recipe, directory = context.recipe, context.directory
     jobs = context.splits(lambda: [{"path": str(path)} for path in curated_shards(context)])
     records = context.map(
-        "encode", encode_split, jobs, str(directory), str(context.input("tokenizer")),
+        "encode", "encode.encode", jobs, str(directory), str(context.input("tokenizer")),
         recipe.encode.model_dump(), recipe.seed,
     )  # fmt: skip
     outputs: dict[Path, int | None] = {}

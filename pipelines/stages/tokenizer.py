@@ -40,7 +40,13 @@ def _run(context: Context) -> Result:
     section = recipe.tokenizer
     jobs = context.splits(lambda: [{"path": str(path)} for path in curated_shards(context)])
     records = context.map(
-        "count", count_split, jobs, str(directory), section.scheme, section.sample, recipe.seed
+        "count",
+        "tokenizer.count",
+        jobs,
+        str(directory),
+        section.scheme,
+        section.sample,
+        recipe.seed,
     )
     parts = sorted((directory / "work").glob("counts-*.parquet"))
     counts = read_counts(parts)

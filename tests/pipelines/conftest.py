@@ -87,6 +87,12 @@ class Run:
         """Write the recipe with some sections changed."""
         (self.directory / "tiny.yaml").write_text(yaml.safe_dump(RECIPE | changes))
 
+    def write_curation(self, **changes) -> None:
+        """Write a recipe of curation alone: many splits, quick steps."""
+        content = {key: RECIPE[key] for key in ("name", "seed", "workers", "sources")}
+        content["curate"] = {"steps": ["length", "symbols"], "split_bytes": 50_000}
+        (self.directory / "tiny.yaml").write_text(yaml.safe_dump(content | changes))
+
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start a command in a process group of its own."""
         return subprocess.Popen(
@@ -118,6 +124,15 @@ class Run:
 def make_run(tmp_path):
     """Make folders for runs: `make_run("a")`."""
     return lambda name: Run(tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def curated(tmp_path_factory) -> Run:
+    """A run of curation alone, in one process, never disturbed."""
+    run = Run(tmp_path_factory.mktemp("curated"))
+    run.write_curation(workers=1)
+    run("curate", "tiny.yaml")
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,11 @@ def begun(run, stage: str) -> bool:
     return (folder / "splits.json").exists()
 
 
-def kill_in(run, stage: str) -> None:
+def kill_in(run, stage: str, command: str = "run", begun=begun) -> None:
     """Start the stage and kill all its processes while it works."""
     for _ in range(ATTEMPTS):
         shutil.rmtree(run.out / stage, ignore_errors=True)
-        process = run.start("run", "tiny.yaml")
+        process = run.start(command, "tiny.yaml")
         deadline = time.monotonic() + 200
         while not begun(run, stage):
             assert process.poll() is None, process.communicate()
@@ -66,6 +66,32 @@ def test_a_killed_run_ends_in_the_same_bytes(finished, line, make_run, stage):
     for path, checksum in run.bytes(stage).items():
         assert (run.out / stage / path).is_file(), (path, checksum)
     assert not list((run.out / stage).rglob("*.partial"))
+
+
+@pytest.mark.parametrize("phase", ["filter", "documents-merge", "documents-apply"])
+def test_curation_killed_in_any_phase_goes_on_with_what_is_not_done(curated, make_run, phase):
+    run = make_run("killed")
+    run.write_curation()
+
+    def in_phase(run, stage):
+        if phase == "documents-merge":
+            return any((run.out / stage / "work" / "tasks" / phase).glob("cut.json"))
+        return any((run.out / stage / "done" / phase).glob("*.json"))
+
+    kill_in(run, "curate", "curate", in_phase)
+    # An output of a split that was done is the very same file afterwards.
+    folder = run.out / "curate"
+    made = {
+        folder / "rejected" / f"{prefix}{record.name[:5]}.parquet"
+        for done, prefix in (("filter", ""), ("documents-apply", "documents-"))
+        for record in (folder / "done" / done).glob("*.json")
+    }
+    before = {path: path.stat().st_mtime_ns for path in made}
+    run("curate", "tiny.yaml")
+    assert run.bytes("curate") == curated.bytes("curate")
+    assert before and {path: path.stat().st_mtime_ns for path in made} == before
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"documents", "rejected", "splits.json", "manifest.json"}
 
 
 def test_killing_the_one_process_leaves_no_lock_behind(finished, make_run):

@@ -64,7 +64,7 @@ MISTAKES = {
     ),
     "nothing to read": ({"sources": []}, "needs `sample:` or `sources:`"),
     "two sources of a name": ({"sources": GOOD["sources"] * 2}, "the same name"),
-    "no plan": ({"plan": None}, "plan: "),
+    "a plan without phases": ({"plan": {}}, "plan.phases: missing"),
     "an unknown step": (
         {"curate": {"steps": ["lenght"]}},
         "curate.steps: unknown step 'lenght', expected one of language, length, ",
@@ -84,6 +84,41 @@ MISTAKES = {
     "two steps in one": (
         {"curate": {"steps": [{"length": {}, "language": {}}]}},
         "a step is one name with its settings",
+    ),
+    "an unknown round": (
+        {"curate": {"dedup": {"minhash": {}}}},
+        "curate.dedup: unknown round 'minhash', expected one of documents",
+    ),
+    "an unknown setting of a round": (
+        {"curate": {"dedup": {"documents": {"ngrams": 5}}}},
+        "documents.ngrams: unknown setting, expected one of ngram, bands",
+    ),
+    "a setting of a round that cannot be": (
+        {"curate": {"dedup": {"documents": {"rows": 0}}}},
+        "curate.dedup: documents: ",
+    ),
+    "settings of a round without its name": (
+        {"curate": {"dedup": {"ngram": 5}}},
+        "curate.dedup: expected a mapping of rounds to their settings, such as `dedup: {documents",
+    ),
+    "rounds in a list": ({"curate": {"dedup": ["documents"]}}, "expected a mapping of rounds"),
+    "an executor that is not there": (
+        {"executor": "k8s"},
+        "executor: Input should be 'local', 'slurm' or 'ray', found 'k8s'",
+    ),
+    "a time that Slurm does not know": ({"slurm": {"time": "2 days"}}, "slurm.time: "),
+    "a partition with a line of its own": (
+        {"slurm": {"partition": "cpu\n#SBATCH --wrap=x"}},
+        "slurm.partition: ",
+    ),
+    "an extra option that is more than one": (
+        {"slurm": {"extra": ["--qos=low\nrm -rf x"]}},
+        "slurm.extra.0: ",
+    ),
+    "a merge that a task has no room for": (
+        {"executor": "slurm", "slurm": {"memory": "1G"}},
+        "curate.merge_memory_bytes 2147483648 is more than a task has, expected at most "
+        "slurm.memory 1G",
     ),
     "a hole longer than a sequence": (
         {"encode": {"fim": {"rate": {"code": 0.1}, "span_tokens": 65}}},
@@ -155,3 +190,24 @@ def test_the_recipes_that_come_with_the_project_are_valid(path):
 def test_numbers_may_be_written_as_people_write_them(write):
     recipe = load_recipe(str(write(train={"learning_rate": "1e-3"})))
     assert recipe.train.learning_rate == 1e-3
+
+
+def test_a_recipe_of_curation_alone_needs_no_plan_and_run_says_what_is_missing(write, tmp_path):
+    path = write()
+    content = {key: GOOD[key] for key in ("name", "sources")}
+    path.write_text(yaml.safe_dump(content))
+    assert load_recipe(str(path)).plan is None
+    for command in (["run"], ["run", "--dry-run"], ["tokenizer"], ["train"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *command, str(path)],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert f"{path}: plan: missing; `gristmill {command[0]}` needs `plan:`" in done.stderr
+        assert "`gristmill curate` does without" in done.stderr
+
+
+def test_no_rounds_and_rounds_without_settings_may_be_written_briefly(write):
+    assert load_recipe(str(write(curate={"dedup": None}))).curate.dedup == {}
+    recipe = load_recipe(str(write(curate={"dedup": {"documents": None}})))
+    assert recipe.curate.dedup == load_recipe(str(write())).curate.dedup == {"documents": {}}
