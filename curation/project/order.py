@@ -134,10 +134,11 @@ def _knots(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
                 if trail:
                     low[trail[-1][0]] = min(low[trail[-1][0]], low[path])
                 if low[path] == number[path]:
-                    at = len(open_paths) - 1 - open_paths[::-1].index(path)
-                    knots.append(open_paths[at:])
-                    is_open.difference_update(open_paths[at:])
-                    del open_paths[at:]
+                    knot = [open_paths.pop()]
+                    while knot[-1] != path:
+                        knot.append(open_paths.pop())
+                    is_open.difference_update(knot)
+                    knots.append(knot)
     return knots
 
 
