@@ -7,9 +7,9 @@ cycle holds the two, so here the knots (strongly connected components) are order
 rule is for the inside of each: a file stands before what it needs only where both need each other.
 Ties go by path, and README and other documents come first, tests after what they test.
 
-A project that is larger than the budget is cut into parts. A part takes the next file in order with
-everything that it needs and that fits; what it needs stands in the part again, so that no part
-needs another as far as the budget reaches. Only a file that alone exceeds the budget is cut.
+A project that is larger than the budget is cut into parts along the order, so most of what a file
+needs stands before it in the same part; what stands in an earlier one is repeated as far as there
+is room for it. Only a file that alone exceeds the budget is cut.
 """
 
 import heapq
@@ -172,61 +172,46 @@ def _stem(path: str) -> str:
 
 
 def cut_parts(
-    order: Sequence[str], edges: Mapping[str, Sequence[str]], sizes: Mapping[str, int], budget: int
+    order: Sequence[str],
+    edges: Mapping[str, Sequence[str]],
+    sizes: Mapping[str, int],
+    budget: int,
+    repeat: float = 0.25,
 ) -> list[list[str]]:
     """Cut an order into parts of at most `budget`, each with what its files need, in order.
 
-    A file's needs that no longer fit are left out, the nearest ones staying; a file larger than
-    the budget is a part of its own. Every file stands in at least one part.
+    What stands in an earlier part already is repeated, the nearest first, in up to the share
+    `repeat` of the budget: what every file of a large project needs would else fill every part. A
+    file larger than the budget is a part of its own. Every file stands in at least one part.
     """
     place = {path: at for at, path in enumerate(order)}
     parts: list[list[str]] = []
+    placed: set[str] = set()
     current: set[str] = set()
-    used = 0
+    used = again = 0
     for path in order:
-        if path in current:
-            continue
-        wanted = _closure(path, edges, sizes, budget, current, used)
-        if wanted is None:
-            if current:
-                parts.append(sorted(current, key=place.__getitem__))
-            current, used = set(), 0
-            wanted = _closure(path, edges, sizes, budget, current, used) or [path]
-        current |= set(wanted)
-        used += sum(sizes[p] for p in wanted)
+        if current and used + sizes[path] > budget:
+            parts.append(sorted(current, key=place.__getitem__))
+            current, used, again = set(), 0, 0
+        current.add(path)
+        placed.add(path)
+        used += sizes[path]
+        for other in _needs(path, edges):
+            size = sizes[other]
+            if other in placed and other not in current and again + size <= repeat * budget:
+                if used + size <= budget:
+                    current.add(other)
+                    used, again = used + size, again + size
     if current:
         parts.append(sorted(current, key=place.__getitem__))
     return parts
 
 
-def _closure(
-    path: str,
-    edges: Mapping[str, Sequence[str]],
-    sizes: Mapping[str, int],
-    budget: int,
-    current: set[str],
-    used: int,
-) -> list[str] | None:
-    """The file and, breadth first, what it needs and is not there yet; None if not all fits.
-
-    In an empty part, as much of it as fits.
-    """
-    if used + sizes[path] > budget:
-        return None
-    wanted, seen, waiting = [path], {path}, [path]
-    room = budget - used - sizes[path]
-    while waiting:
-        fresh = []
-        for one in waiting:
-            for other in edges.get(one, ()):
-                if other in seen or other in current:
-                    continue
-                seen.add(other)
-                if sizes[other] <= room:
-                    room -= sizes[other]
-                    wanted.append(other)
-                    fresh.append(other)
-                elif current:
-                    return None
-        waiting = fresh
-    return wanted
+def _needs(path: str, edges: Mapping[str, Sequence[str]], most: int = 64) -> list[str]:
+    """What a file needs, itself first, then what that needs: at most some."""
+    found: dict[str, None] = {path: None}
+    for one in found:  # grows while it is gone through
+        if len(found) > most:
+            break
+        found |= dict.fromkeys(other for other in edges[one] if other not in found)
+    return list(found)[1:]
