@@ -197,11 +197,10 @@ def cut_parts(
         placed.add(path)
         used += sizes[path]
         for other in _needs(path, edges):
-            size = sizes[other]
-            if other in placed and other not in current and again + size <= repeat * budget:
-                if used + size <= budget:
-                    current.add(other)
-                    used, again = used + size, again + size
+            size, earlier = sizes[other], other in placed and other not in current
+            if earlier and again + size <= repeat * budget and used + size <= budget:
+                current.add(other)
+                used, again = used + size, again + size
     if current:
         parts.append(sorted(current, key=place.__getitem__))
     return parts
@@ -209,9 +208,11 @@ def cut_parts(
 
 def _needs(path: str, edges: Mapping[str, Sequence[str]], most: int = 64) -> list[str]:
     """What a file needs, itself first, then what that needs: at most some."""
-    found: dict[str, None] = {path: None}
+    found, known = [path], {path}
     for one in found:  # grows while it is gone through
         if len(found) > most:
             break
-        found |= dict.fromkeys(other for other in edges[one] if other not in found)
-    return list(found)[1:]
+        fresh = [other for other in edges[one] if other not in known]
+        found += fresh
+        known.update(fresh)
+    return found[1:]
