@@ -239,6 +239,8 @@ def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts
     uses = frozenset()
     if language in _WITH_USES:
         uses = frozenset(name.decode() for name in set(_IDENTIFIER.findall(data)))
+    if language == "go":
+        defines -= {"main", "init", "_"}  # no other file can mean these
     return Facts(tuple(dict.fromkeys(imports)), package, frozenset(defines), uses)
 
 
