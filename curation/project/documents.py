@@ -188,7 +188,9 @@ def _row(
         at = end + 1
     languages = Counter()
     for path, content in piece:
-        languages[project.files[path].language] += len(content)
+        language = project.files[path].language
+        # A long README does not make a project one of markdown.
+        languages[language] += len(content) * (1 if language in LANGUAGES else 0.01)
     parents = [ids[path] for path, _ in piece]
     about = {"project": project.name, "part": number, "parts": total, "files": len(piece),
              "order": settings.order}  # fmt: skip

@@ -21,6 +21,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from curation.formats import CODE_NAMES, code_language
+from curation.project.licences import is_licence_file
 
 MAX_FILES = 100_000
 MAX_FILE_BYTES = 1 << 20
@@ -269,6 +270,8 @@ def keep(path: str, data: bytes) -> ProjectFile | SetAside:
         return SetAside(path, "unknown_language", len(data))
     if not text.strip():
         return SetAside(path, "empty", len(data))
+    if is_licence_file(path):  # the same few texts everywhere; what they say is a column
+        return SetAside(path, "licence", len(data))
     if _GENERATED.search(data[:2000]):
         return SetAside(path, "generated", len(data))
     if language == "json" and len(text) > 5000:  # DeepSeek-Coder's bound for JSON
