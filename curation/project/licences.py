@@ -95,7 +95,8 @@ def project_licence(files: Iterable[tuple[str, bytes]]) -> str | None:
     top = [(path, data) for path, data in files if path.count("/") <= 1]
     found: list[str] = []
     for path, data in sorted(top):
-        if (is_licence_file(path) and path.count("/") == 0) or "/licen" in path.lower():
+        folder = path.rpartition("/")[0].lower()
+        if (not folder and is_licence_file(path)) or folder in ("licenses", "licences"):
             tag = _TAG.search(data)
             name = (
                 tag[1].decode().strip() if tag else licence_of_text(data.decode(errors="replace"))

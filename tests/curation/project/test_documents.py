@@ -39,28 +39,22 @@ def test_a_small_project_is_one_document_in_order():
     (row,) = documents(it, settings)
     assert row["text"] == (
         "<!-- README.md -->\n# It\n\n"
-        + f"LICENSE\n{FILES['LICENSE']}\n\n"
         + "# p/a.py\né = 1\n\n# p/b.py\nfrom .a import é\n\n# p/__init__.py\nfrom .b import f\n\n"
         + "# tests/test_b.py\nimport p.b\n\n// web/a.ts\nexport const a = 1\n\n"
     )
     data = row["text"].encode()
     for span in row["spans"]:
-        assert (
-            data[span["start"] : span["end"]].decode().rstrip("\n") == FILES[span["path"]].rstrip()
-        )
-    assert (row["license"], row["language"], row["uri"], row["domain"]) == (
-        "MIT",
-        "python",
-        "it",
-        "code",
-    )
-    assert len(row["parents"]) == len(row["spans"]) == 7
-    assert json.loads(row["metadata"])["files"] == 7
+        text = data[span["start"] : span["end"]].decode()
+        assert text.rstrip("\n") == FILES[span["path"]].rstrip()
+    about = [row[key] for key in ("license", "language", "uri", "domain")]
+    assert about == ["MIT", "python", "it", "code"]
+    assert len(row["parents"]) == len(row["spans"]) == 6
+    assert json.loads(row["metadata"])["files"] == 6
     (batch,) = batches([row])
     assert batch.schema == SCHEMA
     statistics = it.statistics()
     assert statistics["edges"] == statistics["edges_in_order"] == 3
-    assert statistics["aside"] == {"lock": 1}
+    assert statistics["aside"] == {"licence": 1, "lock": 1}
 
 
 def test_ids_are_of_the_files_and_their_order():
@@ -89,10 +83,8 @@ def test_a_large_project_is_cut_between_files_and_a_large_file_between_lines():
             if s["path"] == path
         ]
         assert "".join(dict.fromkeys(pieces)) == text or path == "m0.py"
-    assert (
-        "".join(r["text"].removeprefix("# m0.py\n")[:-1] for r in rows if "# m0.py" in r["text"])
-        == (files["m0.py"])
-    )
+    cut = [row["text"] for row in rows if "# m0.py" in row["text"]]
+    assert "".join(text.removeprefix("# m0.py\n")[:-1] for text in cut) == files["m0.py"]
     assert len({row["id"] for row in rows}) == len(rows)
 
 

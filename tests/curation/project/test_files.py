@@ -41,10 +41,9 @@ def make_tar(path, members, mode="w:gz"):
                 archive.addfile(member)
 
 
-@pytest.mark.parametrize(
-    "name", ["p-1.0.tar.gz", "p-1.0.tar", "p-1.0.tgz", "p-1.0.zip", "p-1.0.whl"]
-)
-def test_an_archive_is_read_without_its_top_folder(tmp_path, name):
+@pytest.mark.parametrize("end", ["tar.gz", "tar", "tgz", "zip", "whl"])
+def test_an_archive_is_read_without_its_top_folder(tmp_path, end):
+    name = f"p-1.0.{end}"
     members = [("p-1.0/a.py", b"import b"), ("p-1.0/sub/b.py", b"x = 1")]
     if name.endswith((".zip", ".whl")):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
@@ -152,9 +151,11 @@ def test_too_many_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("node_modules/x/a.js", "vendored"), ("a/vendor/b.go", "vendored"), ("dist/a.js", "generated"),
+        ("node_modules/x/a.js", "vendored"), ("a/vendor/b.go", "vendored"),
+        ("dist/a.js", "generated"),
         ("src/dist/a.js", None), ("Cargo.lock", "lock"), ("web/package-lock.json", "lock"),
-        ("a/b.csv", "data"), ("a.min.js", "minified"), ("x_pb2.py", "generated"), ("src/a.py", None),
+        ("a/b.csv", "data"), ("a.min.js", "minified"), ("x_pb2.py", "generated"),
+        ("src/a.py", None),
     ],
 )  # fmt: skip
 def test_reasons_that_the_path_gives(path, reason):
