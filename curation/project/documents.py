@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from curation.document import derived_id, document_id, make_batch
 from curation.project.files import ProjectFile, RawProject, SetAside, keep
-from curation.project.imports import LANGUAGES, Facts, find_facts
+from curation.project.holes import find_holes
+from curation.project.imports import LANGUAGES, Facts, ParseProblem, facts_of, is_tsx, parse
 from curation.project.licences import is_allowed, project_licence
 from curation.project.order import cut_parts, project_order, random_order
 from curation.project.resolve import resolve
@@ -50,12 +51,14 @@ class ProjectSettings:
     """How projects become documents.
 
     order: `dependencies`, or `random` for comparison, by `seed`. max_bytes: of a document.
-    licenses: SPDX identifiers that may be used; None for all, unknown ones too.
+    licenses: SPDX identifiers that may be used; None for all, unknown ones too. holes: give the
+    nodes that make natural gaps as spans (`holes.py`), for fill-in-the-middle by syntax.
     """
 
     order: str = "dependencies"
     max_bytes: int = 1 << 18
     licenses: tuple[str, ...] | None = None
+    holes: bool = True
     seed: int = 0
     source: str = "projects"
 
@@ -75,6 +78,7 @@ class Project:
     files: dict[str, ProjectFile]
     aside: list[SetAside]
     facts: dict[str, Facts]
+    holes: dict[str, list[tuple[int, int, str]]]
     edges: dict[str, list[str]]
     parts: list[list[str]]
 
@@ -112,16 +116,27 @@ def read_project(raw: RawProject, settings: ProjectSettings) -> Project:
             aside.append(kept)
         else:
             files[path] = kept
-    facts = {
-        path: find_facts(file.data, file.language, path) if file.language in LANGUAGES else Facts()
-        for path, file in files.items()
-    }
+    facts, holes = {}, {}
+    for path, file in files.items():
+        facts[path], holes[path] = _look_into(file, settings.holes)
     edges = resolve({p: (f.language, f.data) for p, f in files.items()}, facts)
     if settings.order == "random":
         parts = [random_order(sorted(files), settings.seed, raw.name)] if files else []
     else:
         parts = project_order(edges)
-    return Project(raw.name, project_licence(licences), files, aside, facts, edges, parts)
+    return Project(raw.name, project_licence(licences), files, aside, facts, holes, edges, parts)
+
+
+def _look_into(file: ProjectFile, with_holes: bool) -> tuple[Facts, list[tuple[int, int, str]]]:
+    if file.language not in LANGUAGES:
+        return Facts(), []
+    try:
+        tree = parse(file.data, file.language, file.path)
+    except ParseProblem as problem:
+        return Facts(problem=str(problem)), []
+    tsx = is_tsx(file.language, file.path)
+    facts = facts_of(tree, file.data, file.language, tsx)
+    return facts, find_holes(tree, file.data, file.language, tsx) if with_holes else []
 
 
 def heading(path: str, language: str) -> str:
@@ -165,7 +180,8 @@ def _pieces(
         yield [(path, texts[path]) for path in part]
         return
     held, size = [], 0
-    for line in texts[part[0]].splitlines(keepends=True):
+    for line in texts[part[0]].split("\n")[:-1]:
+        line += "\n"
         if held and size + len(line.encode()) > budget:
             yield [(part[0], "".join(held))]
             held, size = [], 0
@@ -184,6 +200,11 @@ def _row(
         start = at + len(head.encode())
         end = start + len(content.encode())
         spans.append({"start": start, "end": end, "kind": "file", "path": path})
+        if content.startswith(project.files[path].data.decode()):  # and is not a piece of it
+            spans += [
+                {"start": start + first, "end": start + last, "kind": kind, "path": path}
+                for first, last, kind in project.holes[path]
+            ]
         text += [head, content, "\n"]
         at = end + 1
     languages = Counter()

@@ -194,15 +194,29 @@ def _query(language: str, tsx: bool) -> Query:
     return Query(grammar(language, tsx), _GRAMMARS[language][2])
 
 
-def parse(data: bytes, language: str, tsx: bool = False) -> Tree | None:
-    """Parse a file; None if that takes longer than PARSE_SECONDS."""
+class ParseProblem(ValueError):
+    """Why a file was not parsed."""
+
+
+def is_tsx(language: str, path: str) -> bool:
+    """Whether a file is of TypeScript's other grammar."""
+    return language == "typescript" and path.endswith((".tsx", ".jsx"))
+
+
+def parse(data: bytes, language: str, path: str = "") -> Tree:
+    """Parse a file, UTF-8. Raises ParseProblem if it is too large or takes too long."""
+    if len(data) > MAX_BYTES:
+        raise ParseProblem(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     stop = time.monotonic() + PARSE_SECONDS
-    # Only a text that is read piece by piece is parsed with a callback.
-    return Parser(grammar(language, tsx)).parse(
-        lambda at, _: data[at : at + (1 << 16)],
-        encoding="utf8",
-        progress_callback=lambda at, error: time.monotonic() > stop,  # true stops
-    )
+    try:
+        # Only a text that is read piece by piece is parsed with a callback; true stops it.
+        return Parser(grammar(language, is_tsx(language, path))).parse(
+            lambda at, _: data[at : at + (1 << 16)],
+            encoding="utf8",
+            progress_callback=lambda at, error: time.monotonic() > stop,
+        )
+    except ValueError:
+        raise ParseProblem(f"takes more than {PARSE_SECONDS:g} s to parse") from None
 
 
 def find_facts(data: bytes, language: str, path: str = "") -> Facts:
@@ -212,16 +226,11 @@ def find_facts(data: bytes, language: str, path: str = "") -> Facts:
     """
     if language not in _GRAMMARS:
         return Facts()
-    if len(data) > MAX_BYTES:
-        return Facts(problem=f"{len(data):,} bytes, more than {MAX_BYTES:,}")
-    tsx = language == "typescript" and path.endswith((".tsx", ".jsx"))
     try:
-        tree = parse(data, language, tsx)
-    except ValueError:  # what the binding raises for a parse that was stopped
-        tree = None
-    if tree is None:
-        return Facts(problem=f"takes more than {PARSE_SECONDS:g} s to parse")
-    return facts_of(tree, data, language, tsx)
+        tree = parse(data, language, path)
+    except ParseProblem as problem:
+        return Facts(problem=str(problem))
+    return facts_of(tree, data, language, is_tsx(language, path))
 
 
 def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts:

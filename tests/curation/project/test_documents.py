@@ -43,12 +43,13 @@ def test_a_small_project_is_one_document_in_order():
         + "# tests/test_b.py\nimport p.b\n\n// web/a.ts\nexport const a = 1\n\n"
     )
     data = row["text"].encode()
-    for span in row["spans"]:
+    files = [span for span in row["spans"] if span["kind"] == "file"]
+    for span in files:
         text = data[span["start"] : span["end"]].decode()
         assert text.rstrip("\n") == FILES[span["path"]].rstrip()
     about = [row[key] for key in ("license", "language", "uri", "domain")]
     assert about == ["MIT", "python", "it", "code"]
-    assert len(row["parents"]) == len(row["spans"]) == 6
+    assert len(row["parents"]) == len(files) == 6
     assert json.loads(row["metadata"])["files"] == 6
     (batch,) = batches([row])
     assert batch.schema == SCHEMA
@@ -80,7 +81,7 @@ def test_a_large_project_is_cut_between_files_and_a_large_file_between_lines():
             row["text"].encode()[s["start"] : s["end"]].decode()
             for row in rows
             for s in row["spans"]
-            if s["path"] == path
+            if s["path"] == path and s["kind"] == "file"
         ]
         assert "".join(dict.fromkeys(pieces)) == text or path == "m0.py"
     cut = [row["text"] for row in rows if "# m0.py" in row["text"]]
