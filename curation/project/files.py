@@ -200,7 +200,7 @@ def _of_table(source: Path) -> Iterator[RawProject]:
 
 _VENDORED = {
     "node_modules", "bower_components", "vendor", "third_party", "third-party", "thirdparty",
-    "external", "externals", "deps", ".git", ".hg", ".svn", ".tox", ".venv", "venv",
+    ".git", ".hg", ".svn", ".tox", ".venv", "venv",
     "site-packages", "dist-packages", "__pycache__", ".mypy_cache", ".idea", ".vscode",
     "Pods", "Carthage",
 }  # fmt: skip

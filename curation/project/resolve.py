@@ -30,7 +30,7 @@ from curation.project.imports import Facts, Import
 Edges = dict[str, list[str]]
 
 
-class Project:
+class Tree:
     """All files of a project by path, what each says, and tables that the rules look into."""
 
     def __init__(self, files: Mapping[str, tuple[str, bytes]], facts: Mapping[str, Facts]) -> None:
@@ -43,7 +43,7 @@ class Project:
             self.by_name[posixpath.basename(path)].append(path)
         self.tables: dict[str, object] = {}
 
-    def table(self, name: str, make: Callable[["Project"], object]) -> object:
+    def table(self, name: str, make: Callable[["Tree"], object]) -> object:
         """Give a table that is made when it is first asked for."""
         if name not in self.tables:
             self.tables[name] = make(self)
@@ -59,10 +59,10 @@ def resolve(files: Mapping[str, tuple[str, bytes]], facts: Mapping[str, Facts]) 
 
     files: path -> (language, UTF-8 content); facts: path -> `find_facts` of it.
     """
-    project = Project(files, facts)
+    project = Tree(files, facts)
     edges: Edges = {}
     for path, (language, _) in files.items():
-        rule = _RULES.get(language)
+        rule = RULES.get(language)
         found: set[str] = set()
         if rule is not None and path in facts:
             for one in facts[path].imports:
@@ -104,7 +104,7 @@ def _nearest(path: str, candidates: list[str]) -> list[str]:
 # --- Python ---
 
 
-def _python_modules(project: Project) -> dict[str, list[str]]:
+def _python_modules(project: Tree) -> dict[str, list[str]]:
     """Dotted name -> paths, by every root that the project's own layout gives."""
     modules: dict[str, list[str]] = defaultdict(list)
     paths = set(project.by_language["python"])
@@ -126,7 +126,7 @@ def _python_modules(project: Project) -> dict[str, list[str]]:
     return modules
 
 
-def _python_module(project: Project, path: str, name: str) -> list[str]:
+def _python_module(project: Tree, path: str, name: str) -> list[str]:
     modules = project.table("python", _python_modules)
     found = modules.get(name, [])
     source = [p for p in found if not p.endswith(".pyi")]
@@ -134,7 +134,7 @@ def _python_module(project: Project, path: str, name: str) -> list[str]:
     return found if len(found) == 1 else _nearest(path, found)
 
 
-def _python(project: Project, path: str, one: Import) -> list[str]:
+def _python(project: Tree, path: str, one: Import) -> list[str]:
     name = one.name
     if name.startswith("."):
         dots = len(name) - len(name.lstrip("."))
@@ -163,7 +163,7 @@ def _python_names(one: Import, find: Callable[[list[str]], list[str]]) -> list[s
     return found
 
 
-def _python_file(project: Project, base: str) -> list[str]:
+def _python_file(project: Tree, base: str) -> list[str]:
     for end in (".py", "/__init__.py", ".pyi", "/__init__.pyi"):
         if base.lstrip("/") + end in project.files:
             return [base.lstrip("/") + end]
@@ -179,7 +179,7 @@ _SCRIPT_ENDS = [
 _SCRIPT_ENDS += [f"/index{end}" for end in (".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs")]
 
 
-def _script_file(project: Project, base: str | None) -> list[str]:
+def _script_file(project: Tree, base: str | None) -> list[str]:
     if base is None:
         return []
     # TypeScript writes the name that the compiled file will have.
@@ -205,7 +205,7 @@ def _loose_json(data: bytes) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _script_configs(project: Project) -> list[tuple[str, str, dict]]:
+def _script_configs(project: Tree) -> list[tuple[str, str, dict]]:
     """(folder, base folder, `paths`) of every tsconfig.json and jsconfig.json, deepest first."""
     configs = []
     for name in ("tsconfig.json", "tsconfig.base.json", "jsconfig.json"):
@@ -223,7 +223,7 @@ def _script_configs(project: Project) -> list[tuple[str, str, dict]]:
     return sorted(configs, key=lambda item: -len(item[0]))
 
 
-def _script_packages(project: Project) -> dict[str, tuple[str, list[str]]]:
+def _script_packages(project: Tree) -> dict[str, tuple[str, list[str]]]:
     """Package name -> (folder, entry points as written) of every package.json."""
     packages = {}
     for path in project.named("package.json"):
@@ -236,7 +236,7 @@ def _script_packages(project: Project) -> dict[str, tuple[str, list[str]]]:
     return packages
 
 
-def _script(project: Project, path: str, one: Import) -> list[str]:
+def _script(project: Tree, path: str, one: Import) -> list[str]:
     name = one.name.split("?")[0]
     if name.startswith("."):
         return _script_file(project, _join(_folder(path), name))
@@ -269,7 +269,7 @@ def _script(project: Project, path: str, one: Import) -> list[str]:
 # --- Java, Kotlin, PHP: by package and name ---
 
 
-def _by_full_name(project: Project, languages: tuple[str, ...], dot: str) -> dict[str, list[str]]:
+def _by_full_name(project: Tree, languages: tuple[str, ...], dot: str) -> dict[str, list[str]]:
     table: dict[str, list[str]] = defaultdict(list)
     for language in languages:
         for path in project.by_language[language]:
@@ -279,7 +279,7 @@ def _by_full_name(project: Project, languages: tuple[str, ...], dot: str) -> dic
     return table
 
 
-def _by_package(project: Project, languages: tuple[str, ...]) -> dict[str, list[str]]:
+def _by_package(project: Tree, languages: tuple[str, ...]) -> dict[str, list[str]]:
     table: dict[str, list[str]] = defaultdict(list)
     for language in languages:
         for path in project.by_language[language]:
@@ -294,7 +294,7 @@ def _one_of(path: str, found: list[str]) -> list[str]:
     return found if len(found) <= 1 else _nearest(path, found)
 
 
-def _jvm(project: Project, path: str, one: Import) -> list[str]:
+def _jvm(project: Tree, path: str, one: Import) -> list[str]:
     names = project.table("jvm", lambda p: _by_full_name(p, _JVM, "."))
     if one.name.endswith(".*"):
         package = one.name[:-2]
@@ -309,7 +309,7 @@ def _jvm(project: Project, path: str, one: Import) -> list[str]:
     return []
 
 
-def _used(project: Project, path: str, candidates: Iterable[str]) -> list[str]:
+def _used(project: Tree, path: str, candidates: Iterable[str]) -> list[str]:
     """Those that define a name which the file uses, where no other one defines it as well."""
     uses = project.facts[path].uses
     owners: dict[str, list[str]] = defaultdict(list)
@@ -321,12 +321,12 @@ def _used(project: Project, path: str, candidates: Iterable[str]) -> list[str]:
     return [p for name, paths in owners.items() if name not in own for p in _one_of(path, paths)]
 
 
-def _own_jvm(project: Project, path: str) -> list[str]:
+def _own_jvm(project: Tree, path: str) -> list[str]:
     packages = project.table("jvm packages", lambda p: _by_package(p, _JVM))
     return _used(project, path, packages[project.facts[path].package])
 
 
-def _php(project: Project, path: str, one: Import) -> list[str]:
+def _php(project: Tree, path: str, one: Import) -> list[str]:
     if one.kind == "file":
         for base in (_folder(path), ""):
             if (found := _join(base, one.name)) in project.files:
@@ -336,7 +336,7 @@ def _php(project: Project, path: str, one: Import) -> list[str]:
     return _one_of(path, names.get(one.name, []))
 
 
-def _own_php(project: Project, path: str) -> list[str]:
+def _own_php(project: Tree, path: str) -> list[str]:
     packages = project.table("php packages", lambda p: _by_package(p, ("php",)))
     package = project.facts[path].package
     return _used(project, path, packages[package]) if package else []
@@ -345,7 +345,7 @@ def _own_php(project: Project, path: str) -> list[str]:
 # --- C# ---
 
 
-def _csharp(project: Project, path: str, one: Import) -> list[str]:
+def _csharp(project: Tree, path: str, one: Import) -> list[str]:
     if one.kind == "static":
         names = project.table("csharp", lambda p: _by_full_name(p, ("csharp",), "."))
         return _one_of(path, names.get(one.name, []))
@@ -353,7 +353,7 @@ def _csharp(project: Project, path: str, one: Import) -> list[str]:
     return _used(project, path, packages.get(one.name, []))
 
 
-def _own_csharp(project: Project, path: str) -> list[str]:
+def _own_csharp(project: Tree, path: str) -> list[str]:
     packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
     parts = project.facts[path].package.split(".")
     seen = [packages.get(".".join(parts[:end]), []) for end in range(len(parts), 0, -1) if parts[0]]
@@ -363,7 +363,7 @@ def _own_csharp(project: Project, path: str) -> list[str]:
 # --- Go ---
 
 
-def _go_modules(project: Project) -> list[tuple[str, str]]:
+def _go_modules(project: Tree) -> list[tuple[str, str]]:
     """(module path, folder) of every go.mod, longest path first."""
     found = []
     for path in project.named("go.mod"):
@@ -373,14 +373,14 @@ def _go_modules(project: Project) -> list[tuple[str, str]]:
     return sorted(found, key=lambda item: -len(item[0]))
 
 
-def _go_folders(project: Project) -> dict[str, list[str]]:
+def _go_folders(project: Tree) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = defaultdict(list)
     for path in project.by_language["go"]:
         folders[_folder(path)].append(path)
     return folders
 
 
-def _go(project: Project, path: str, one: Import) -> list[str]:
+def _go(project: Tree, path: str, one: Import) -> list[str]:
     folders = project.table("go folders", _go_folders)
     for module, base in project.table("go.mod", _go_modules):
         if one.name == module or one.name.startswith(module + "/"):
@@ -390,12 +390,12 @@ def _go(project: Project, path: str, one: Import) -> list[str]:
     return []
 
 
-def _used_or_all(project: Project, path: str, files: list[str]) -> list[str]:
+def _used_or_all(project: Tree, path: str, files: list[str]) -> list[str]:
     """Of a package's files, those whose exported names are used; methods can hide all: then all."""
     return _used(project, path, files) or files
 
 
-def _own_go(project: Project, path: str) -> list[str]:
+def _own_go(project: Tree, path: str) -> list[str]:
     folders = project.table("go folders", _go_folders)
     package = project.facts[path].package
     others = [
@@ -410,7 +410,7 @@ def _own_go(project: Project, path: str) -> list[str]:
 # --- C and C++ ---
 
 
-def _include(project: Project, path: str, one: Import) -> list[str]:
+def _include(project: Tree, path: str, one: Import) -> list[str]:
     if one.kind == "quoted" and (beside := _join(_folder(path), one.name)) in project.files:
         return [beside]
     name = posixpath.normpath(one.name)
@@ -430,7 +430,7 @@ def _include(project: Project, path: str, one: Import) -> list[str]:
 # --- Rust ---
 
 
-def _rust_crates(project: Project) -> dict[str, str]:
+def _rust_crates(project: Tree) -> dict[str, str]:
     """Crate name, with underscores -> the folder of its root file."""
     crates = {}
     for path in project.named("Cargo.toml"):
@@ -453,7 +453,7 @@ def _rust_module_folder(path: str) -> str:
     return posixpath.join(folder, name.removesuffix(".rs"))
 
 
-def _rust_root(project: Project, path: str) -> str:
+def _rust_root(project: Tree, path: str) -> str:
     """The folder of the crate's root file, above a file."""
     folder = _folder(path)
     while True:
@@ -464,7 +464,7 @@ def _rust_root(project: Project, path: str) -> str:
         folder = _folder(folder)
 
 
-def _rust_path(project: Project, folder: str, parts: list[str], root: str = "") -> list[str]:
+def _rust_path(project: Tree, folder: str, parts: list[str], root: str = "") -> list[str]:
     """The file of the longest part of a module path that is one; names in it are not files."""
     for end in range(len(parts), 0, -1):
         base = posixpath.join(folder, *parts[:end])
@@ -474,7 +474,7 @@ def _rust_path(project: Project, folder: str, parts: list[str], root: str = "") 
     return [root] if root in project.files else []
 
 
-def _rust(project: Project, path: str, one: Import) -> list[str]:
+def _rust(project: Tree, path: str, one: Import) -> list[str]:
     below = _rust_module_folder(path)
     parts = one.name.split("::")
     if one.kind == "mod":
@@ -514,7 +514,7 @@ def _rust(project: Project, path: str, one: Import) -> list[str]:
 # --- Ruby ---
 
 
-def _ruby(project: Project, path: str, one: Import) -> list[str]:
+def _ruby(project: Tree, path: str, one: Import) -> list[str]:
     name = one.name if one.name.endswith(".rb") else one.name + ".rb"
     if one.kind == "require_relative" or name.startswith("./"):
         found = _join(_folder(path), name)
@@ -535,11 +535,11 @@ def _ruby_roots(path: str) -> list[str]:
 
 _LOAD_PATHS = ("lib", "app", "test", "spec", "ext")
 
-_RULES: dict[str, Callable[[Project, str, Import], list[str]]] = {
+RULES: dict[str, Callable[[Tree, str, Import], list[str]]] = {
     "python": _python, "javascript": _script, "typescript": _script, "java": _jvm, "kotlin": _jvm,
     "go": _go, "c": _include, "cpp": _include, "rust": _rust, "csharp": _csharp, "ruby": _ruby,
     "php": _php,
 }  # fmt: skip
-_OWN_PACKAGE: dict[str, Callable[[Project, str], list[str]]] = {
+_OWN_PACKAGE: dict[str, Callable[[Tree, str], list[str]]] = {
     "java": _own_jvm, "kotlin": _own_jvm, "go": _own_go, "csharp": _own_csharp, "php": _own_php,
 }  # fmt: skip
