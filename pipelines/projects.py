@@ -57,7 +57,7 @@ GRAPHS = pa.schema(
 
 @dataclass(frozen=True)
 class ProjectSource:
-    """A project, or with `each` a folder of projects, or a table of them; `source` names its rows."""
+    """A project, a table of projects, or with `each` a folder of them; `source` names its rows."""
 
     path: str
     source: str
@@ -102,7 +102,7 @@ def _size(place: Path) -> int:
     if place.is_file():
         return place.stat().st_size
     walk = os.walk(place)
-    return sum(os.lstat(os.path.join(f, name)).st_size for f, _, names in walk for name in names)
+    return sum((Path(f) / name).lstat().st_size for f, _, names in walk for name in names)
 
 
 def write_projects(number: int, job: dict, out: str, settings: dict, on_error: str) -> dict:

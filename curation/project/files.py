@@ -279,7 +279,9 @@ def keep(path: str, data: bytes) -> ProjectFile | SetAside:
     lines = text.count("\n") + 1
     if len(text) > 5000 and len(text) / lines > 300 and language != "markdown":
         return SetAside(path, "minified", len(data))
-    if language == "c" and path.endswith(".h") and _IS_CPP.search(text):
+    if path.endswith((".h", ".m")) and _IS_OBJECTIVE_C.search(text):
+        language = "objective_c"
+    elif language == "c" and path.endswith(".h") and _IS_CPP.search(text):
         language = "cpp"
     return ProjectFile(path, language, text.encode())
 
@@ -289,6 +291,9 @@ _IS_CPP = re.compile(
     r"|\bstd::|#include <(memory|string|vector|utility|map|functional|type_traits|cstd\w+)>",
     re.MULTILINE,
 )
+
+
+_IS_OBJECTIVE_C = re.compile(r"^\s*(#import\s|@(interface|implementation|protocol|class)\b)", re.M)
 
 
 def is_about(path: str) -> bool:

@@ -150,8 +150,8 @@ def random_order(paths: Sequence[str], seed: int, project: str) -> list[str]:
 def project_order(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Order a whole project: its connected parts, each in dependency order.
 
-    Documents that no file needs come first in a part of their own, so a README is not lost among
-    the unconnected files.
+    READMEs and their like come first in a part of their own, then the parts of several files, then
+    files that know nothing of each other, then tests that are alone.
     """
     documents = sorted(
         (path for path in edges if is_document(path)),
@@ -163,7 +163,7 @@ def project_order(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
         if not is_document(path)
     }
     parts = [dependency_order({path: rest[path] for path in part}) for part in components(rest)]
-    parts.sort(key=lambda part: (all(map(is_test, part)), min(part)))
+    parts.sort(key=lambda part: (all(map(is_test, part)), len(part) == 1, min(part)))
     return [*([documents] if documents else []), *parts]
 
 

@@ -170,6 +170,8 @@ def test_reasons_that_the_path_gives(path, reason):
         ("tool", b"#!/bin/sh\nx", "shell"),
         ("a.h", b"#include <vector>\nnamespace a { class B { }; }", "cpp"),
         ("a.h", b"struct a { int b; };", "c"),
+        ("a.m", b"#import <A.h>\n@implementation A\n@end", "objective_c"),
+        ("a.m", b"x = [1, 2];", "matlab"),
         ("Core", b"#ifndef A\n#define A\nnamespace a {}\n#endif", "cpp"),
         ("README", b"About", "text"),
         ("a.xyz", b"words", SetAside("a.xyz", "unknown_language", 5)),

@@ -84,8 +84,8 @@ def test_documents_come_first_and_tests_after_what_they_test():
     }  # fmt: skip
     assert project_order(edges) == [
         ["README.md", "LICENSE"],
-        ["setup.py"],
         ["src/a.py", "src/b.py", "tests/test_a.py"],
+        ["setup.py"],
         ["tests/alone_test.py"],
     ]
 
