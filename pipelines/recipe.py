@@ -119,9 +119,12 @@ class TokenizerSection(Section):
 
 
 class FimSection(Section):
-    """Fill-in-the-middle: rate by domain, and the longest rewritten span in tokens."""
+    """Fill-in-the-middle: rate by domain or domain/language, shares of formats (psm, spm) and of
+    places (characters, lines, syntax, project), and the longest rewritten span in tokens."""
 
     rate: dict[str, Fraction] = {"code": 0.1}
+    formats: dict[Literal["psm", "spm"], Share] = {"psm": 1.0}
+    holes: dict[Literal["characters", "lines", "syntax", "project"], Share] = {"characters": 1.0}
     span_tokens: Annotated[int, Field(gt=4)] = 4096
 
 

@@ -17,8 +17,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from curation.classifier import ClassifierFilter
+from curation.datatrove_step import DatatroveStep
+from curation.decontaminate import DecontaminationFilter
 from curation.language import LanguageFilter
+from curation.private_data import PrivateDataFilter
 from curation.quality import LengthFilter, RepetitionFilter, SymbolFilter
+from curation.substrings import SubstringDedup
 from pipelines.minhash_round import MinHashRound
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -45,14 +50,19 @@ class Round(Protocol):
 
 
 STEPS: dict[str, type] = {
+    "classifier": ClassifierFilter,
+    "datatrove": DatatroveStep,
+    "decontaminate": DecontaminationFilter,
     "language": LanguageFilter,
     "length": LengthFilter,
+    "private_data": PrivateDataFilter,
     "repetition": RepetitionFilter,
     "symbols": SymbolFilter,
 }
 
 ROUNDS: dict[str, type] = {
     "documents": MinHashRound,
+    "substrings": SubstringDedup,
 }
 
 

@@ -1,10 +1,12 @@
 """Encode the curated documents into token shards; fill-in-the-middle happens here."""
 
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from packing import Fim, encode_shard
+from packing.fim import Rewritten
 from pipelines.curation_maps import read_batches
 from pipelines.files import TEMPORARY
 from pipelines.recipe import Recipe
@@ -19,6 +21,7 @@ def encode_split(number: int, job: dict, out: str, tokenizer: str, encode: dict,
     """Encode one shard of documents into one shard of tokens."""
     encoder = Encoder.load(Path(tokenizer))
     stem = Path(out) / f".shard-{number:05d}{TEMPORARY}"
+    holes: list[Rewritten] = []
     table = encode_shard(
         read_batches(Path(job["path"])),
         stem,
@@ -27,13 +30,20 @@ def encode_split(number: int, job: dict, out: str, tokenizer: str, encode: dict,
         bos=encode["bos"],
         split_joined=encode["split_joined"],
         seed=seed,
+        told=holes.append,
     )
     for part in _PARTS:
         stem.with_name(stem.name + part).replace(Path(out) / f"shard-{number:05d}{part}")
     return {
         "documents": len(table),
         "tokens": pc.sum(table["tokens"]).as_py() or 0,
-        "rewritten": len(table) - table["atomic"].null_count,
+        "fim": {
+            "documents": len(holes),
+            "formats": Counter(hole.format for hole in holes),
+            "holes": Counter(hole.strategy for hole in holes),
+            "tokens": sum(hole.inside for hole in holes),
+            "changed": sum(hole.changed for hole in holes),
+        },
     }
 
 
@@ -50,16 +60,30 @@ def _run(context: Context) -> Result:
             outputs[directory / f"shard-{number:05d}{part}"] = record["documents"]
     tokens = sum(record["tokens"] for record in records)
     documents = sum(record["documents"] for record in records)
-    rewritten = sum(record["rewritten"] for record in records)
+    fim = _add_up([record["fim"] for record in records])
+    rewritten = fim["documents"]
+    changed = f" ({fim['changed'] / fim['tokens']:.1%} of its tokens new)" if fim["tokens"] else ""
     return Result(
         outputs,
-        {"tokens": tokens, "documents": documents, "fim_documents": rewritten},
-        f"{tokens:,} tokens of {documents:,} documents, {rewritten:,} with a hole (FIM)",
+        {"tokens": tokens, "documents": documents, "fim": fim},
+        f"{tokens:,} tokens of {documents:,} documents, {rewritten:,} with a hole (FIM)" + changed,
     )
+
+
+def _add_up(parts: list[dict]) -> dict:
+    """Sums of the counts in all splits, by name."""
+    total: dict = {"documents": 0, "tokens": 0, "changed": 0, "formats": {}, "holes": {}}
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, dict):
+                total[name] = dict(sorted((Counter(total[name]) + Counter(value)).items()))
+            else:
+                total[name] += value
+    return total
 
 
 def _config(recipe: Recipe) -> dict:
     return {"encode": recipe.encode.model_dump(), "seed": recipe.seed}
 
 
-STAGE = Stage("encode", 2, ("curate", "tokenizer"), _config, _run)
+STAGE = Stage("encode", 3, ("curate", "tokenizer"), _config, _run)

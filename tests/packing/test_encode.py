@@ -1,61 +1,12 @@
 """From documents to token shards, with holes where they were drawn."""
 
-import numpy as np
 import pyarrow.parquet as pq
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from curation.document import make_batch
 from packing import Fim, Shard, encode_documents, encode_shard
-from packing.fim import choose_hole, rewrite
 from tok import Encoder, count_words, train_tokenizer, weigh
 
 TEXT = "def add(a, b):\n    return a + b\n\n\ndef main():\n    print(add(1, 2))  # 漢字 ไทย\n"
-
-
-@pytest.fixture(scope="session")
-def encoder():
-    counts = weigh(count_words([TEXT * 3], ["all"], "multilingual"))
-    return Encoder(train_tokenizer(counts, 320, "multilingual"))
-
-
-def undo(tokens, span, encoder):
-    """The text before a rewrite: parts put back in the order they were in."""
-    special = encoder.special
-    start, length = span
-    inside = tokens[start : start + length]
-    assert inside[0] == special["fim_begin"] and inside[-1] == special["eos"]
-    hole, end = inside.index(special["fim_hole"]), inside.index(special["fim_end"])
-    prefix, suffix, middle = inside[1:hole], inside[hole + 1 : end], inside[end + 1 : -1]
-    after = tokens[start + length :]
-    if after:
-        assert after[-1] == special["eos"]
-        after = after[:-1]
-    parts = [tokens[:start], prefix, middle, suffix, after]
-    return b"".join(encoder.decode_bytes(part) for part in parts).decode()
-
-
-@settings(deadline=None)
-@given(text=st.text(min_size=1, max_size=80), span_tokens=st.integers(5, 60), seed=st.integers())
-def test_a_rewritten_document_can_be_undone_and_keeps_to_its_span(encoder, text, span_tokens, seed):
-    plain = np.array(encoder.encode(text))
-    tokens, span = rewrite(text, plain, "id", encoder.encode, encoder.special, seed, span_tokens)
-    assert span[1] <= span_tokens
-    assert undo(tokens, span, encoder) == text
-
-
-def test_a_short_document_is_rewritten_whole_and_ends_once(encoder):
-    plain = np.array(encoder.encode(TEXT))
-    tokens, span = rewrite(TEXT, plain, "id", encoder.encode, encoder.special, 0, 4096)
-    assert span == (0, len(tokens)) and tokens.count(encoder.special["eos"]) == 1
-
-
-def test_cuts_are_uniform_over_the_window():
-    holes = [choose_hole(0, str(i), 100, 100) for i in range(4000)]
-    # The mean of the smaller of two uniform cuts is a third of the way, of the larger two thirds.
-    assert abs(np.mean([h.first for h in holes]) - 100 / 3) < 2
-    assert abs(np.mean([h.last for h in holes]) - 200 / 3) < 2
 
 
 def test_code_is_rewritten_at_the_rate_and_other_text_never(encoder):

@@ -1,0 +1,373 @@
+"""Imports: what a source file names of other files, found in its syntax tree.
+
+A query for each language (tree-sitter) finds the statements; what they say is kept in the
+language's own spelling, and `resolve.py` knows its rules. Text that only looks like an import, in a
+string or a comment, is none. The grammars come inside wheels.
+
+Where files of one package see each other without an import (Go, Java, Kotlin, C#), a file's own
+top-level names (`defines`) and all the names it uses (`uses`) say which of them it needs.
+
+A file that takes too long to parse, or is too large, has no imports: `Facts.problem` says why. The
+parser is stopped by its progress callback, so no file can hold up a run.
+"""
+
+import importlib
+import re
+import time
+from dataclasses import dataclass, field
+from functools import cache
+
+from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+
+PARSE_SECONDS = 10.0  # for one file; a megabyte takes about 0.3
+MAX_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the name as written, and the names that are taken out of it (`*` for all).
+
+    kind: what the language's rules need to know, such as `quoted` and `angled` of an #include.
+    """
+
+    name: str
+    names: tuple[str, ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of itself and of others."""
+
+    imports: tuple[Import, ...] = ()
+    package: str = ""
+    defines: frozenset[str] = frozenset()
+    uses: frozenset[str] = field(default=frozenset(), repr=False)
+    problem: str = ""
+
+
+# Module and function that give the grammar, and the query, whose captures of one match go together.
+_GRAMMARS: dict[str, tuple[str, str, str]] = {
+    "python": (
+        "tree_sitter_python",
+        "language",
+        """
+        (import_statement name: (dotted_name) @module)
+        (import_statement name: (aliased_import name: (dotted_name) @module))
+        (import_from_statement module_name: (_) @from) @whole
+        """,
+    ),
+    "javascript": (
+        "tree_sitter_javascript",
+        "language",
+        """
+        (import_statement source: (string (string_fragment) @path))
+        (export_statement source: (string (string_fragment) @path))
+        (call_expression function: (identifier) @call
+            arguments: (arguments . (string (string_fragment) @path)))
+        (call_expression function: (import)
+            arguments: (arguments . (string (string_fragment) @path)))
+        """,
+    ),
+    "typescript": (
+        "tree_sitter_typescript",
+        "language_typescript",
+        """
+        (import_statement source: (string (string_fragment) @path))
+        (export_statement source: (string (string_fragment) @path))
+        (import_require_clause source: (string (string_fragment) @path))
+        (call_expression function: (identifier) @call
+            arguments: (arguments . (string (string_fragment) @path)))
+        (call_expression function: (import)
+            arguments: (arguments . (string (string_fragment) @path)))
+        """,
+    ),
+    "java": (
+        "tree_sitter_java",
+        "language",
+        """
+        (package_declaration (_) @package)
+        (import_declaration) @import
+        (program (class_declaration name: (_) @define))
+        (program (interface_declaration name: (_) @define))
+        (program (enum_declaration name: (_) @define))
+        (program (record_declaration name: (_) @define))
+        (program (annotation_type_declaration name: (_) @define))
+        """,
+    ),
+    "kotlin": (
+        "tree_sitter_kotlin",
+        "language",
+        """
+        (package_header (qualified_identifier) @package)
+        (import) @import
+        (source_file (class_declaration name: (_) @define))
+        (source_file (object_declaration name: (_) @define))
+        (source_file (function_declaration name: (_) @define))
+        (source_file (property_declaration (variable_declaration (identifier) @define)))
+        (source_file (type_alias type: (_) @define))
+        """,
+    ),
+    "go": (
+        "tree_sitter_go",
+        "language",
+        """
+        (package_clause (package_identifier) @package)
+        (import_spec name: (_)? @alias path: (_) @quoted)
+        (source_file (function_declaration name: (_) @define))
+        (source_file (type_declaration (type_spec name: (_) @define)))
+        (source_file (type_declaration (type_alias name: (_) @define)))
+        (source_file (const_declaration (const_spec name: (_) @define)))
+        (source_file (var_declaration (var_spec name: (_) @define)))
+        (source_file (var_declaration (var_spec_list (var_spec name: (_) @define))))
+        """,
+    ),
+    "c": ("tree_sitter_c", "language", "(preproc_include path: (_) @include)"),
+    "cpp": ("tree_sitter_cpp", "language", "(preproc_include path: (_) @include)"),
+    "rust": (
+        "tree_sitter_rust",
+        "language",
+        """
+        (mod_item name: (_) @mod !body) @mod_item
+        (use_declaration argument: (_) @use)
+        (extern_crate_declaration name: (_) @crate)
+        """,
+    ),
+    "csharp": (
+        "tree_sitter_c_sharp",
+        "language",
+        """
+        (using_directive) @using
+        (namespace_declaration name: (_) @package)
+        (file_scoped_namespace_declaration name: (_) @package)
+        (class_declaration name: (_) @define)
+        (interface_declaration name: (_) @define)
+        (struct_declaration name: (_) @define)
+        (record_declaration name: (_) @define)
+        (enum_declaration name: (_) @define)
+        (delegate_declaration name: (_) @define)
+        """,
+    ),
+    "ruby": (
+        "tree_sitter_ruby",
+        "language",
+        """
+        (call !receiver method: (identifier) @call
+            arguments: (argument_list . (string (string_content) @path)))
+        (call !receiver method: (identifier) @call
+            arguments: (argument_list (simple_symbol) . (string (string_content) @path)))
+        """,
+    ),
+    "php": (
+        "tree_sitter_php",
+        "language_php",
+        """
+        (namespace_definition name: (_) @package)
+        (namespace_use_declaration) @use
+        (require_expression (_) @file)
+        (require_once_expression (_) @file)
+        (include_expression (_) @file)
+        (include_once_expression (_) @file)
+        (class_declaration name: (_) @define)
+        (interface_declaration name: (_) @define)
+        (trait_declaration name: (_) @define)
+        (enum_declaration name: (_) @define)
+        """,
+    ),
+}
+
+LANGUAGES = tuple(_GRAMMARS)
+_WITH_USES = {"java", "kotlin", "go", "csharp", "php"}
+_IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@cache
+def grammar(language: str, tsx: bool = False) -> Language:
+    """Load a grammar. Raises KeyError for a language that has none."""
+    module, function, _ = _GRAMMARS[language]
+    function = "language_tsx" if tsx else function
+    return Language(getattr(importlib.import_module(module), function)())
+
+
+@cache
+def _query(language: str, tsx: bool) -> Query:
+    return Query(grammar(language, tsx), _GRAMMARS[language][2])
+
+
+class ParseProblem(ValueError):
+    """Why a file was not parsed."""
+
+
+def is_tsx(language: str, path: str) -> bool:
+    """Whether a file is of TypeScript's other grammar."""
+    return language == "typescript" and path.endswith((".tsx", ".jsx"))
+
+
+def parse(data: bytes, language: str, path: str = "") -> Tree:
+    """Parse a file, UTF-8. Raises ParseProblem if it is too large or takes too long."""
+    if len(data) > MAX_BYTES:
+        raise ParseProblem(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
+    stop = time.monotonic() + PARSE_SECONDS
+    try:
+        # Only a text that is read piece by piece is parsed with a callback; true stops it.
+        return Parser(grammar(language, is_tsx(language, path))).parse(
+            lambda at, _: data[at : at + (1 << 16)],
+            encoding="utf8",
+            progress_callback=lambda at, error: time.monotonic() > stop,
+        )
+    except ValueError:
+        raise ParseProblem(f"takes more than {PARSE_SECONDS:g} s to parse") from None
+
+
+def find_facts(data: bytes, language: str, path: str = "") -> Facts:
+    """Find what a file imports, and for some languages what it defines and uses.
+
+    data: UTF-8. Languages without a grammar here have no imports. Never raises for the file.
+    """
+    if language not in _GRAMMARS:
+        return Facts()
+    try:
+        tree = parse(data, language, path)
+    except ParseProblem as problem:
+        return Facts(problem=str(problem))
+    return facts_of(tree, data, language, is_tsx(language, path))
+
+
+def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts:
+    """As `find_facts`, from a tree that is there already."""
+    imports: list[Import] = []
+    package, defines = "", set()
+    for _, found in QueryCursor(_query(language, tsx)).matches(tree.root_node):
+        captures = {name: nodes[0] for name, nodes in found.items()}
+        if "package" in captures:
+            package = package or _text(captures["package"])
+        elif "define" in captures:
+            defines |= {_text(node) for node in found["define"]}
+        else:
+            imports += _READ[language](captures)
+    uses = frozenset()
+    if language in _WITH_USES:
+        uses = frozenset(name.decode() for name in set(_IDENTIFIER.findall(data)))
+    if language == "go":
+        defines -= {"main", "init", "_"}  # no other file can mean these
+    return Facts(tuple(dict.fromkeys(imports)), package, frozenset(defines), uses)
+
+
+def _text(node: Node) -> str:
+    return (node.text or b"").decode(errors="replace")
+
+
+def _python(found: dict[str, Node]) -> list[Import]:
+    if "module" in found:
+        return [Import(_text(found["module"]))]
+    names = []
+    for node in found["whole"].children_by_field_name("name"):
+        inner = node.child_by_field_name("name") if node.type == "aliased_import" else node
+        names.append(_text(inner or node))
+    if any(node.type == "wildcard_import" for node in found["whole"].children):
+        names.append("*")
+    return [Import(re.sub(r"\s", "", _text(found["from"])), tuple(names), "from")]
+
+
+def _script(found: dict[str, Node]) -> list[Import]:
+    if "call" in found and _text(found["call"]) != "require":
+        return []
+    return [Import(_text(found["path"]))]
+
+
+def _java(found: dict[str, Node]) -> list[Import]:
+    text = _text(found["import"]).removeprefix("import").rstrip(";").split()
+    static = text[:1] == ["static"]
+    return [Import("".join(text[static:]), kind="static" if static else "")]
+
+
+def _kotlin(found: dict[str, Node]) -> list[Import]:
+    text = _text(found["import"]).removeprefix("import").split(" as ")[0]
+    return [Import("".join(text.split()).rstrip(";"))]
+
+
+def _go(found: dict[str, Node]) -> list[Import]:
+    alias = (_text(found["alias"]),) if "alias" in found else ()
+    return [Import(_text(found["quoted"]).strip('"`'), alias)]
+
+
+def _include(found: dict[str, Node]) -> list[Import]:
+    text = _text(found["include"])
+    if text[:1] not in ('"', "<"):
+        return []  # a macro
+    return [Import(text.strip('"<>'), kind="quoted" if text[0] == '"' else "angled")]
+
+
+def _rust(found: dict[str, Node]) -> list[Import]:
+    if "mod" in found:
+        before = found["mod_item"].prev_named_sibling
+        # #[path = "x.rs"] mod y;
+        path = ""
+        if before is not None and before.type == "attribute_item":
+            match = re.search(r'path\s*=\s*"([^"]+)"', _text(before))
+            path = match[1] if match else ""
+        # `mod` inside `mod tests { … }` is looked for in a folder of that name.
+        outer = []
+        node = found["mod_item"].parent
+        while node is not None:
+            if node.type == "mod_item":
+                outer.insert(0, _text(node.child_by_field_name("name")))
+            node = node.parent
+        return [Import("::".join([*outer, _text(found["mod"])]), (path,) if path else (), "mod")]
+    if "crate" in found:
+        return [Import(_text(found["crate"]), kind="use")]
+    renamed = re.sub(r"\s+as\s+\w+", "", _text(found["use"]))
+    return [Import(name, kind="use") for name in _use_tree("".join(renamed.split()))]
+
+
+def _use_tree(text: str, before: str = "") -> list[str]:
+    """Spell out `a::{b,c::{d,e}}` as a::b, a::c::d and a::c::e."""
+    paths, depth, start = [], 0, 0
+    for at, char in enumerate(text + ","):
+        depth += (char == "{") - (char == "}")
+        if char == "," and depth == 0:
+            part, start = text[start:at], at + 1
+            head, brace, rest = part.partition("{")
+            if brace:
+                paths += _use_tree(rest.rpartition("}")[0], before + head)
+            elif part:
+                paths.append(before + part)
+    return paths
+
+
+def _csharp(found: dict[str, Node]) -> list[Import]:
+    text = _text(found["using"]).removeprefix("global ").removeprefix("using").rstrip(";")
+    static = text.split()[:1] == ["static"]
+    name = text.split("=")[-1].removeprefix(" static") if "=" in text or static else text
+    return [Import("".join(name.split()).removeprefix("global::"), kind="static" * static)]
+
+
+def _ruby(found: dict[str, Node]) -> list[Import]:
+    call = _text(found["call"])
+    if call not in ("require", "require_relative", "load", "autoload"):
+        return []
+    return [Import(_text(found["path"]), kind=call)]
+
+
+def _php(found: dict[str, Node]) -> list[Import]:
+    if "file" in found:
+        text = _text(found["file"]).strip("() ")
+        match = re.fullmatch(
+            r"(__DIR__\s*\.\s*|dirname\(\s*__FILE__\s*\)\s*\.\s*)?(['\"])([^'\"$]+)\2", text
+        )
+        return (
+            [Import(match[3].lstrip("/") if match[1] else match[3], kind="file")] if match else []
+        )
+    text = _text(found["use"]).strip().removeprefix("use").rstrip(";").strip()
+    text = re.sub(r"^(function|const)\s+", "", text)
+    head, brace, rest = text.partition("{")
+    names = rest.rstrip("} ").split(",") if brace else text.split(",")
+    bare = [name.split(" as ")[0].strip() for name in names if name.strip()]
+    return [Import(((head if brace else "") + name).strip("\\ "), kind="use") for name in bare]
+
+
+_READ = {
+    "python": _python, "javascript": _script, "typescript": _script, "java": _java,
+    "kotlin": _kotlin, "go": _go, "c": _include, "cpp": _include, "rust": _rust,
+    "csharp": _csharp, "ruby": _ruby, "php": _php,
+}  # fmt: skip
