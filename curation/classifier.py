@@ -178,6 +178,10 @@ class ClassifierFilter:
         if self.keep_share is not None and not 0.01 <= self.keep_share <= 1:
             raise ValueError(f"keep_share: expected from 0.01 to 1, found {self.keep_share}")
 
+    def files(self) -> list[Path]:
+        """The model and its report."""
+        return [Path(self.model), report_path(Path(self.model))]
+
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         path = Path(self.model)
         classifier = _load(path, path.stat().st_mtime_ns if path.exists() else 0)

@@ -2,10 +2,22 @@
 
 from pipelines.recipe import Recipe
 from pipelines.runner import Stage
-from pipelines.stages import curate, encode, export, plan, publish, report, sample, tokenizer, train
+from pipelines.stages import (
+    curate,
+    encode,
+    export,
+    plan,
+    projects,
+    publish,
+    report,
+    sample,
+    tokenizer,
+    train,
+)  # fmt: skip
 
 NAMES = (
-    "sample", "curate", "tokenizer", "encode", "plan", "train", "export", "publish", "report",
+    "sample", "projects", "curate", "tokenizer", "encode", "plan", "train", "export", "publish",
+    "report",
 )  # fmt: skip
 
 
@@ -21,4 +33,5 @@ def stages(recipe: Recipe) -> list[Stage]:
         publish.STAGE,
         report.STAGE,
     ]
-    return [sample.STAGE, *line] if recipe.sample is not None else line
+    first = [sample.STAGE] if recipe.sample is not None else []
+    return [*first, *([projects.STAGE] if recipe.projects is not None else []), *line]

@@ -50,6 +50,26 @@ class SourceSection(Section):
     max_document_bytes: Positive = 32 << 20
 
 
+class ProjectsSource(Section):
+    """A code project (a folder, an archive, a Parquet table with repo, path and content), or with
+    `each` a folder of them."""
+
+    path: str
+    name: Name
+    each: bool = False
+
+
+class ProjectsSection(Section):
+    """Code as projects: the order of files, the largest document in bytes, SPDX identifiers that
+    may be used (null: all), and whether syntax nodes are kept for fill-in-the-middle."""
+
+    sources: Annotated[tuple[ProjectsSource, ...], Field(min_length=1)]
+    order: Literal["dependencies", "random"] = "dependencies"
+    max_bytes: Positive = 1 << 18
+    licenses: tuple[str, ...] | None = None
+    holes: bool = True
+
+
 class CurateSection(Section):
     """Steps by name, in order, each with its settings; then rounds of deduplication likewise.
 
@@ -250,6 +270,7 @@ class Recipe(Section):
     slurm: SlurmSection = SlurmSection()
     on_error: Literal["skip", "stop"] = "skip"
     sample: SampleSection | None = None
+    projects: ProjectsSection | None = None
     sources: tuple[SourceSection, ...] = ()
     curate: CurateSection = CurateSection()
     tokenizer: TokenizerSection = TokenizerSection()
@@ -263,11 +284,17 @@ class Recipe(Section):
         """Where the run's stages are written: `out`, or runs/NAME."""
         return Path(self.out) if self.out else Path("runs") / self.name
 
+    def all_sources(self) -> list["SourceSection | ProjectsSource"]:
+        """Sources of documents and of projects."""
+        return [*self.sources, *(self.projects.sources if self.projects else ())]
+
     @model_validator(mode="after")
     def _whole(self) -> "Recipe":
-        if self.sample is None and not self.sources:
-            raise ValueError("a recipe needs `sample:` or `sources:`, to have documents at all")
-        names = [source.name for source in self.sources]
+        if self.sample is None and self.projects is None and not self.sources:
+            raise ValueError(
+                "a recipe needs `sample:`, `projects:` or `sources:`, to have documents at all"
+            )
+        names = [source.name for source in self.all_sources()]
         if len(set(names)) < len(names):
             raise ValueError("two sources have the same name")
         slurm = (
@@ -351,11 +378,18 @@ def load_recipe(name: str) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{path}: {_first_error(error)}") from None
-    for i, source in enumerate(recipe.sources):
+    for key, source in _places(recipe):
         if not Path(source.path).exists():
-            raise RecipeError(f"{path}: sources.{i}.path: no such file or folder: {source.path}")
+            raise RecipeError(f"{path}: {key}.path: no such file or folder: {source.path}")
     _check_parts(recipe, path)
     return recipe
+
+
+def _places(recipe: Recipe) -> list[tuple[str, "SourceSection | ProjectsSource"]]:
+    """Every source with its key in the recipe."""
+    sources = [(f"sources.{i}", source) for i, source in enumerate(recipe.sources)]
+    projects = recipe.projects.sources if recipe.projects else ()
+    return sources + [(f"projects.sources.{i}", source) for i, source in enumerate(projects)]
 
 
 def _check_parts(recipe: Recipe, path: Path) -> None:
@@ -398,9 +432,9 @@ def check_trains(recipe: Recipe, name: str, command: str) -> None:
 def check_place(recipe: Recipe, name: str) -> None:
     """Refuse a run inside one of its own sources: it would read what it writes."""
     place = recipe.directory.resolve()
-    for i, source in enumerate(recipe.sources):
+    for key, source in _places(recipe):
         if Path(source.path).is_dir() and place.is_relative_to(Path(source.path).resolve()):
             raise RecipeError(
-                f"{name}: sources.{i}.path: the run's folder {recipe.directory} lies inside "
+                f"{name}: {key}.path: the run's folder {recipe.directory} lies inside "
                 f"{source.path}; expected `out` (or --out) outside of every source"
             )

@@ -6,7 +6,9 @@ frozen dataclass in `curation` and name it here; its fields are the settings tha
 
 A step or a round that reads files of its own (a model, the texts of benchmarks) says so with a
 method `files() -> list[Path]`: their checksums become part of the stage's key, so that another file
-of the same name is another run. A round with a field `seed` gets the recipe's, unless it is given.
+of the same name is another run. What else its results depend on, such as a library's version, is
+told by a method `fingerprint() -> str`. A round with a field `seed` gets the recipe's, unless it is
+given.
 """
 
 import dataclasses
@@ -105,6 +107,11 @@ def files_of(parts: Iterable[tuple[str, Any]]) -> dict[str, Path]:
                 raise ValueError(f"{name}: no such file: {path}")
             found[f"{place}-{name}/{number}-{Path(path).name}"] = Path(path)
     return found
+
+
+def fingerprints_of(parts: Iterable[tuple[str, Any]]) -> list[str | None]:
+    """What steps or rounds depend on besides settings and files; None where one is silent."""
+    return [part.fingerprint() if hasattr(part, "fingerprint") else None for _, part in parts]
 
 
 def _build(known: dict[str, type], kind: str, name: str, fields: Mapping[str, Any]) -> Any:

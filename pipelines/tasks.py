@@ -29,6 +29,7 @@ Work = Callable[..., dict]
 # A map's function, by module and name: work(number, job, *arguments) -> JSON-able record. It writes
 # its outputs atomically and gives the same bytes wherever it runs.
 MAPS: dict[str, tuple[str, str]] = {
+    "projects.write": ("pipelines.projects", "write_projects"),
     "curate.filter": ("pipelines.curation_maps", "filter_split"),
     "curate.merge": ("pipelines.curation_maps", "merge_round"),
     "curate.apply": ("pipelines.curation_maps", "apply_round"),

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from curation.readers import Problem, Source, SourceError, plan_splits
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
-from pipelines.steps import build_rounds, build_steps, files_of
+from pipelines.steps import build_rounds, build_steps, files_of, fingerprints_of
 
 MOST_PROBLEMS = 10_000  # that the manifest names one by one; all are counted
 
@@ -53,6 +53,9 @@ def _sources(recipe: Recipe) -> list[Source]:
     if recipe.sample is not None:
         sample = recipe.directory / "sample"
         sources.insert(0, Source(str(sample), name="sample", domain="web", format="parquet"))
+    if recipe.projects is not None:
+        made = recipe.directory / "projects" / "documents"
+        sources.append(Source(str(made), name="projects", domain="code", format="parquet"))
     return sources
 
 
@@ -214,12 +217,13 @@ def _config(recipe: Recipe) -> dict:
         "sources": [source.model_dump(exclude={"path"}) for source in recipe.sources],
         # The order of the rounds counts, which a mapping would not tell.
         "curate": curate | {"dedup": list(curate["dedup"].items())},
+        "fingerprints": fingerprints_of(build_steps(recipe.curate.steps)),
         "seed": recipe.seed,
         "on_error": recipe.on_error,
     }
 
 
 def stage(recipe: Recipe) -> Stage:
-    """The stage; it comes after `sample` when the recipe has one."""
-    after = ("sample",) if recipe.sample is not None else ()
+    """The stage; it comes after `sample` and `projects` where the recipe has them."""
+    after = tuple(name for name in ("sample", "projects") if getattr(recipe, name) is not None)
     return Stage("curate", 2, after, _config, _run, inputs=_files)
