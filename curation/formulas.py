@@ -24,10 +24,10 @@ from curation.math_markup import clean_tex, latex
 
 # One of these is in every page with a formula that is found here, in lower case.
 FORMULA_WORDS = ("math", "katex", "mjx", "latex", "data-tex", "data-expr", "codecogs", "mimetex")
-_RENDERED = frozenset(
-    "MathJax MathJax_Display MathJax_SVG MathJax_SVG_Display MathJax_CHTML MathJax_Preview "
-    "mjx-chtml MJXc-display".split()
-)
+_RENDERED = {
+    "MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML",
+    "MathJax_Preview", "mjx-chtml", "MJXc-display",
+}  # fmt: skip
 _IMAGE = re.compile(r"latex\.php|codecogs\.com|/math/render/|mimetex|mathtex", re.I)
 _RAW = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
 

@@ -33,20 +33,21 @@ from curation.formulas import FORMULA_WORDS, find_formulas
 
 MAX_CHARS = 16 << 20
 MAX_ELEMENTS = 200_000
-MAX_BLANKS = 5_000  # in one tag: at most so many attributes
+MAX_ATTRIBUTES = 1_000  # of one tag
 
-# A tag with its quoted values, or what is left of the page after an unclosed quote: linear, because
-# nothing is given back (possessive) and at most one quote of each kind can be unclosed.
-_TAG = re.compile(r"""<[A-Za-z](?:[^"'>]++|"[^"]*+"|'[^']*+')*+""")
-_NUMBERS = frozenset(
-    "lineno linenos linenodiv gutter line-numbers line-number blob-num hljs-ln-numbers "
-    "rouge-gutter line-numbers-rows".split()
-)
+# An attribute and a tag as HTML's tokenizer sees them. Linear: nothing is given back (possessive),
+# and at most one quote of each kind can be without its end.
+_ATTRIBUTE = r"""[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s>"'][^\s>]*+))?+"""
+_TAG = re.compile(rf"<[A-Za-z][^\s/>]*+(?:{_ATTRIBUTE})*+")
+_NUMBERS = {
+    "lineno", "linenos", "linenodiv", "gutter", "line-number", "line-numbers", "blob-num",
+    "hljs-ln-numbers", "rouge-gutter", "line-numbers-rows",
+}  # fmt: skip
 _LANGUAGE = re.compile(
     r"(?:^|\s)(?:language-|lang-|highlight-source-|highlight-|brush:\s*|sourceCode\s+|src-)"
     r"([A-Za-z][A-Za-z0-9+#.-]{0,20})"
 )
-_NO_LANGUAGE = frozenset("default none text plain plaintext plaintex notranslate wrapper box".split())
+_NO_LANGUAGE = ("default", "none", "text", "plain", "plaintext", "notranslate", "wrapper", "box")
 
 
 class HtmlError(ValueError):
@@ -111,7 +112,9 @@ def _parse(html: str) -> Element | None:
 
 def _shorten(tag: re.Match) -> str:
     text = tag[0]
-    return text if len(text) < MAX_BLANKS or len(text.split()) <= MAX_BLANKS else "<b"
+    if len(text) < 2 * MAX_ATTRIBUTES or len(re.findall(_ATTRIBUTE, text)) <= MAX_ATTRIBUTES:
+        return text
+    return re.match("<[A-Za-z0-9]+", text)[0]
 
 
 class _Marks:
@@ -192,9 +195,8 @@ def _verbatim(pre: Element) -> str:
     def walk(node: Element) -> None:
         if not isinstance(node.tag, str) or _NUMBERS & set((node.get("class") or "").split()):
             return
-        if node.tag == "br":
-            out.append("\n")
-        elif node.tag in ("div", "li", "tr", "p") and out and not out[-1].endswith("\n"):
+        starts_line = node.tag in ("div", "li", "tr", "p") and out and not out[-1].endswith("\n")
+        if node.tag == "br" or starts_line:
             out.append("\n")
         out.append(node.text or "")
         for child in node:
@@ -266,7 +268,7 @@ def _line(text: str | None) -> str:
 def _items(node: Element, indent: str) -> list[str]:
     lines = []
     for item in node:
-        inner = [child for child in item.iterchildren("list")]
+        inner = list(item.iterchildren("list"))
         for child in inner:
             item.remove(child)
         if text := _inline(item):

@@ -3,9 +3,9 @@
 A formula often carries its TeX: in an `annotation` (KaTeX, MathJax, Wikipedia, LaTeXML) or in
 `alttext`. That is taken as it stands. Presentation MathML without it is translated element by
 element: fractions, roots, scripts, limits, accents, fences, matrices and cases, letters in styles,
-operators. The result is what an author would type (`\\frac{a}{b}`, `x_i^2`, `\\begin{pmatrix}`), not
-a picture of the layout: spacing and sizes are left out. It aims to be valid TeX with amsmath for any
-input; what it does not know gives its text.
+operators. The result is what an author would type (`\\frac{a}{b}`, `x_i^2`), not a picture of the
+layout: spacing and sizes are left out. It aims to be valid TeX with amsmath for any input; what it
+does not know gives its text.
 
 The libraries on PyPI were tried and left: mathml-to-latex 1.0 (2024) loses matrices and cases and
 unbalances fences, mathml2latex (2019) and py_asciimath (2020) are not kept up, mml2tex needs Saxon.

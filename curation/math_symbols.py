@@ -6,7 +6,7 @@ it is: modern TeX engines, MathJax and KaTeX read Unicode.
 
 import unicodedata
 
-_COMMANDS = """
+_TABLE = """
 α alpha β beta γ gamma δ delta ϵ epsilon ε varepsilon ζ zeta η eta θ theta ϑ vartheta ι iota κ kappa
 λ lambda μ mu ν nu ξ xi π pi ϖ varpi ρ rho ϱ varrho σ sigma ς varsigma τ tau υ upsilon φ varphi
 ϕ phi χ chi ψ psi ω omega Γ Gamma Δ Delta Θ Theta Λ Lambda Ξ Xi Π Pi Σ Sigma Υ Upsilon Φ Phi Ψ Psi
@@ -31,10 +31,11 @@ _COMMANDS = """
 ■ blacksquare ◊ lozenge ♯ sharp ♭ flat ♮ natural ♠ spadesuit ♡ heartsuit ♢ diamondsuit ♣ clubsuit
 … ldots ⋯ cdots ⋮ vdots ⋱ ddots ⌊ lfloor ⌋ rfloor ⌈ lceil ⌉ rceil ⟨ langle ⟩ rangle 〈 langle
 〉 rangle ‖ Vert ∁ complement √ surd ⊺ intercal ⋉ ltimes ⋊ rtimes ð eth ℧ mho
-""".split()
+"""
+_PAIRS = _TABLE.split()
 
 COMMANDS = {
-    char: "\\" + name for char, name in zip(_COMMANDS[::2], _COMMANDS[1::2], strict=True)
+    char: "\\" + name for char, name in zip(_PAIRS[::2], _PAIRS[1::2], strict=True)
 } | {
     "−": "-", "‐": "-", "–": "-", "′": "'", "″": "''", "‴": "'''", "∶": ":", "∕": "/", "⁄": "/",
     "\\": "\\backslash", "{": "\\{", "}": "\\}", "#": "\\#", "%": "\\%", "&": "\\&", "$": "\\$",
@@ -44,10 +45,11 @@ COMMANDS = {
 }  # fmt: skip
 
 # Names that TeX sets upright without being told, and has a command for.
-FUNCTIONS = frozenset(
+_UPRIGHT = (
     "arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf "
-    "limsup ln log max min Pr sec sin sinh sup tan tanh".split()
+    "limsup ln log max min Pr sec sin sinh sup tan tanh"
 )
+FUNCTIONS = frozenset(_UPRIGHT.split())
 
 # What stands over or under a base as an accent: (over one character, over more than one).
 OVER = {
