@@ -38,7 +38,7 @@ MAX_ATTRIBUTES = 1_000  # of one tag
 # An attribute and a tag as HTML's tokenizer sees them. Linear: nothing is given back (possessive),
 # and at most one quote of each kind can be without its end.
 _ATTRIBUTE = r"""[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s>"'][^\s>]*+))?+"""
-_TAG = re.compile(rf"<[A-Za-z][^\s/>]*+(?:{_ATTRIBUTE})*+")
+_TAG = re.compile(rf"(<[A-Za-z][^\s/>]*+)(?:{_ATTRIBUTE})*+")
 _NUMBERS = {
     "lineno", "linenos", "linenodiv", "gutter", "line-number", "line-numbers", "blob-num",
     "hljs-ln-numbers", "rouge-gutter", "line-numbers-rows",
@@ -111,10 +111,11 @@ def _parse(html: str) -> Element | None:
 
 
 def _shorten(tag: re.Match) -> str:
-    text = tag[0]
-    if len(text) < 2 * MAX_ATTRIBUTES or len(re.findall(_ATTRIBUTE, text)) <= MAX_ATTRIBUTES:
+    text, name = tag[0], tag[1]
+    if len(text) < 2 * MAX_ATTRIBUTES:
         return text
-    return re.match("<[A-Za-z0-9]+", text)[0]
+    found = sum(1 for _ in re.finditer(_ATTRIBUTE, text[len(name) :]))
+    return text if found <= MAX_ATTRIBUTES else re.match("<[A-Za-z0-9]+", name)[0]
 
 
 class _Marks:
@@ -165,7 +166,7 @@ def _mark_code(tree: Element, marks: _Marks) -> None:
             continue
         text = _verbatim(pre)
         target = _numbered_table(pre) if text.strip() else None
-        language = _language(pre)
+        language = _language(pre) if text.strip() else None
         if language is not None:
             fence = "```"
             while fence in text:
