@@ -22,6 +22,7 @@ import io
 import os
 import re
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -135,19 +136,32 @@ def _tried(call: Callable[[], Any]) -> Any:
     for attempt in range(1, TRIES + 1):
         try:
             return call()
-        except (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError) as e:
-            raise RemoteError(f"{_reason(e)}; not tried again") from None
         except RemoteError:
             raise
         except Exception as error:  # every provider has exceptions of its own
+            if isinstance(error, _FINAL) and not _may_pass(error.__cause__):
+                raise RemoteError(f"{_reason(error)}; not tried again") from None
             if attempt == TRIES:
                 raise RemoteError(f"{_reason(error)}; tried {TRIES} times") from None
         time.sleep(PAUSE * 2 ** (attempt - 1))
 
 
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether a file is only said not to be there because the server could not be asked."""
+    if isinstance(cause, ConnectionError | TimeoutError):
+        return True
+    status = getattr(cause, "status", None)
+    ours = type(cause).__module__.startswith("aiohttp")
+    return ours and (status is None or status == 429 or status >= 500)
+
+
 def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    text = redact(str(error) or str(cause))[:500]
+    if _may_pass(error.__cause__):
+        error = error.__cause__
+    text = redact(str(error) or str(error.__cause__ or ""))[:500]
     name = type(error).__name__
     return f"{name}: {text}" if text else name
 
@@ -163,6 +177,8 @@ def listing(path: str, options: dict) -> tuple[bool, list[Entry]]:
     if info and info["type"] == "file":
         name = PurePosixPath(urlsplit(path).path if web else root).name
         return True, [Entry(name, info.get("size") or 0, _version(info))]
+    if web:
+        _tried(lambda: system.ls(root))  # find() would take a server that is down for an empty one
     found = _tried(lambda: system.find(root, detail=True))
     base = root.rstrip("/") + "/"
     entries = [
@@ -175,7 +191,16 @@ def listing(path: str, options: dict) -> tuple[bool, list[Entry]]:
 
 
 def _version(info: dict) -> str:
-    for key in ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "mtime", "updated"):
+    for key in (
+        "ETag",
+        "etag",
+        "md5Hash",
+        "blob_id",
+        "LastModified",
+        "mtime",
+        "updated",
+        "Last-Modified",
+    ):
         if info.get(key):
             return str(info[key]).strip('"')
     return ""
@@ -207,9 +232,8 @@ class RemoteFile:
     def open(self, mode: str = "rb") -> io.RawIOBase:
         """Open the file for reading in ranges."""
         size = self.size()
-        web = self.url.startswith(("http://", "https://"))
-        if web and size > FIRST and not self.info().get("partial"):
-            raise RemoteError("the server gives no byte ranges; copy the file and read the copy")
+        if size > FIRST and self.url.startswith(("http://", "https://")):
+            _tried(self._check_ranges)
         system, path = _filesystem(self.url, self.options)
 
         def fetch(start: int, end: int) -> bytes:
@@ -222,6 +246,14 @@ class RemoteFile:
             return _tried(once)
 
         return _Ranges(fetch, size)
+
+    def _check_ranges(self) -> None:
+        """Raise RemoteError if an HTTP server would answer with the whole file each time."""
+        fields = {"Range": "bytes=0-0", **self.options.get("headers", {})}
+        request = urllib.request.Request(self.url, headers=fields)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            if answer.status != 206:
+                raise RemoteError("the server gives no byte ranges; copy the file, read the copy")
 
     def read_bytes(self) -> bytes:
         """Read the whole file."""

@@ -158,37 +158,38 @@ def _records(
     file: File, report: formats.Report, limit: int, start: int, end: int | None
 ) -> Iterator[tuple]:
     """Yield (offset, kind, headers, read) of a WARC; after damage, go on at the next record."""
-    from fastwarc.warc import ArchiveIterator, conversion, resource, response
+    from fastwarc.warc import ArchiveIterator
 
-    kinds = {response: "response", resource: "resource", conversion: "conversion"}
     packed = file.name.lower().endswith(".gz")
     resumable = packed or file.suffix.lower() in (".warc", ".wet")
-    at = start
+    at, told = start, -1
     while True:
         last = None
         with file.open("rb") as stream:
             stream.seek(at)
             try:
                 for record in ArchiveIterator(stream, parse_http=False, max_header_len=HEAD):
-                    last = at + record.stream_pos
+                    last = record.stream_pos  # from the beginning of the file
                     if end is not None and last >= end:
                         return
-                    kind = kinds.get(record.record_type, "")
-                    head = {k.lower(): v for k, v in record.headers.items()} if kind else {}
+                    kind = str(record.record_type).rpartition(".")[2]
+                    head = {k.lower(): v for k, v in record.headers.items()}
                     yield last, kind, head, _reader(record, limit)
                 return
             except (OSError, ValueError) as error:
                 problem = formats.one_line(error)
-            if not resumable:
-                report("", f"{problem}; the records before it are kept")
-                return
-            found = _next_record(stream, (at if last is None else last) + 1, packed)
-            # The record that failed is met again, as the first, and told then.
-            if last is None or found is None:
-                report(f"record at byte {at}" if last is None else f"after byte {last}", problem)
-            if found is None or (end is not None and found >= end):
-                return
-            at = found
+            after = at if last is None else last
+            found = _next_record(stream, after + 1, packed) if resumable else None
+        # What comes after the damage may be the damaged record itself, and fail again at once.
+        if last is not None or at != told:
+            lost = "the rest is lost" if found is None else f"reading goes on at byte {found}"
+            report(
+                f"{'record at' if last is None else 'after the record at'} byte {after}",
+                f"{problem}; {lost}",
+            )
+        if found is None or (end is not None and found >= end):
+            return
+        at = told = found
 
 
 def _reader(record, limit: int):
@@ -211,7 +212,7 @@ def _reader(record, limit: int):
 
 def _row(kind: str, head: dict[str, str], read, limit: int) -> dict | None:
     """Make the row of a record; None if it is no document. Raises BodyError, HtmlError."""
-    if not kind:
+    if kind not in ("response", "resource", "conversion"):
         return None
     # wget writes the address between angle brackets.
     uri = (head.get("warc-target-uri") or "").strip().strip("<>").strip()
@@ -220,11 +221,11 @@ def _row(kind: str, head: dict[str, str], read, limit: int) -> dict | None:
     if head.get("warc-truncated"):
         row["truncated"] = head["warc-truncated"]
     if kind == "response":
-        if not uri.lower().startswith(("http:", "https:")):
-            return None
         answer = _answer(read())
         if answer is None:
-            raise BodyError("a response without an HTTP status line")
+            if uri.lower().startswith(("http:", "https:")):
+                raise BodyError("a response without an HTTP status line")
+            return None  # of another protocol, as crawlers store what DNS said
         status, fields, body = answer
         media = fields.get("content-type", "")
         row["status"] = status
