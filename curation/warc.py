@@ -5,8 +5,9 @@
     others               passed over, as are answers with a status that is not 2xx, and other media
 
 A row has `text` (may be empty: a page without an article), `uri` (WARC-Target-URI), `title`,
-`date`, `content_type`, `status`, and `record`, the file and the byte where its record begins.
-`fastwarc` finds the records, also in lz4 and zstd; ARC, of which it knows nothing, is read here.
+`date`, `content_type`, `status`, and where it was: `archive`, the file, and `record`, its
+WARC-Record-ID (in ARC, the byte it begins at). `fastwarc` finds the records, also in lz4 and zstd;
+ARC, of which it knows nothing, is read here.
 
 Large files are cut where that is possible. In `.warc.gz` each record is a gzip member of its own:
 from each multiple of the split size the next member that begins with `WARC/` is looked for, a few
@@ -52,6 +53,8 @@ def plan_warc(file: File, split_bytes: int) -> list[dict]:
     elif name.endswith((".warc", ".wet")) and not hasattr(file, "url"):
         cuts = _record_cuts(file, size, split_bytes)
     else:
+        return [{}]
+    if len(cuts) == 1:
         return [{}]
     ends = [*cuts[1:], size]
     return [{"start": a, "end": b} for a, b in zip(cuts, ends, strict=True)]
@@ -146,7 +149,8 @@ def warc_rows(
                 report(where, f"{error}; skipped")
                 continue
             if row is not None:
-                row["record"] = formats.utf8(f"{file.name}#{offset}")
+                row["archive"] = formats.utf8(file.name)
+                row["record"] = head.get("warc-record-id") or f"byte {offset}"
                 yield number, row
     except formats.DAMAGE as error:
         report(f"after record {number + 1}", f"{formats.one_line(error)}; the rest is lost")
@@ -167,11 +171,10 @@ def _records(
         last = None
         with file.open("rb") as stream:
             stream.seek(at)
+            part = stream if end is None else _Range(stream, end)
             try:
-                for record in ArchiveIterator(stream, parse_http=False, max_header_len=HEAD):
+                for record in ArchiveIterator(part, parse_http=False, max_header_len=HEAD):
                     last = record.stream_pos  # from the beginning of the file
-                    if end is not None and last >= end:
-                        return
                     kind = str(record.record_type).rpartition(".")[2]
                     head = {k.lower(): v for k, v in record.headers.items()}
                     yield last, kind, head, _reader(record, limit)
@@ -190,6 +193,18 @@ def _records(
         if found is None or (end is not None and found >= end):
             return
         at = told = found
+
+
+class _Range:
+    """A file that seems to end at a byte, so that a range gives all its records and no other."""
+
+    def __init__(self, stream, end: int) -> None:
+        self._stream, self._end = stream, end
+        self.tell, self.seek = stream.tell, stream.seek
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._end - self._stream.tell(), 0)
+        return self._stream.read(left if size < 0 else min(size, left))
 
 
 def _reader(record, limit: int):
