@@ -131,8 +131,25 @@ def read_parts(
     """Read a split as `read_split` does, with the place (JSON) that each batch ends at.
 
     With `after`, a place that this gave before for this split, go on behind it: what comes is what
-    came behind that batch, problems too.
+    came behind that batch, problems too. What `on_problem` raises ends the reading.
     """
+    try:
+        yield from _parts(split, on_problem, batch_bytes, after)
+    except _Stopped as stopped:
+        raise stopped.error from None
+
+
+class _Stopped(BaseException):
+    """Carries what `on_problem` raised past the handlers of damage, which it is not."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _parts(
+    split: dict, on_problem: Callable[[Problem], None], batch_bytes: int, after: Place | None
+) -> Iterator[tuple[Place, pa.RecordBatch]]:
     source = Source(**split["source"])
     alone = split.get("alone", False)
     documents: list[tuple] = []
@@ -144,7 +161,10 @@ def read_parts(
             continue
 
         def report(where: str, what: str, name: str = name) -> None:
-            on_problem(Problem(name, where, what))
+            try:
+                on_problem(Problem(name, where, what))
+            except Exception as error:
+                raise _Stopped(error) from None
 
         file = source.file(name, alone)
         problem = split.get("problem")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import struct
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_a_file_much_larger_than_the_memory_is_read(tmp_path, form):
     """A file of 120 MB of text, in one row group or one stream, with 48 MB to spare."""
     rows, size = 1200, 100_000
     path, small = tmp_path / f"big.{form}", tmp_path / f"small.{form}"
-    text = "".join(chr(97 + i * i % 26) for i in range(size))
+    text = random.Random(4).randbytes(size // 2).hex()
     if form == "parquet":
         schema = pa.schema([("text", pa.string())])
         # A page is at least as many values as are written at once, and a page is read as a whole.
@@ -192,6 +193,37 @@ def test_what_leads_out_of_its_buffer_is_found_before_it_is_followed(tmp_path, n
     assert rows == []
     assert len(problems) == 1
     assert "corrupt Arrow stream" in problems[0]
+
+
+def bad_files(folder):
+    (folder / "line.jsonl").write_bytes(b'{"text": "\xff"}\n')
+    (folder / "long.jsonl").write_bytes(json.dumps({"text": "é" * 60}).encode())
+    (folder / "noise.jsonl.gz").write_bytes(b"no archive")
+    for name, value in (("row", b"\xff"), ("size", b"x" * 200)):
+        pq.write_table(
+            pa.table({"text": pa.array([value], pa.binary())}), folder / f"{name}.parquet"
+        )
+    (folder / "text.txt").write_bytes(b"\xff")
+    (folder / "bad.warc").write_bytes(b"no archive")
+    head = b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://h/\r\nContent-Length: 1"
+    (folder / "none.warc").write_bytes(head + b"\r\n\r\nx\r\n\r\n")
+    return sorted(folder.iterdir())
+
+
+def test_a_caller_that_stops_at_a_problem_gets_its_own_error_about_the_first(tmp_path):
+    files = bad_files(tmp_path)
+    assert len(files) == 8
+    for path in files:
+        seen = []
+
+        def stop(problem, seen=seen):
+            seen.append(str(problem))
+            raise ValueError(f"stopped: {problem}")
+
+        split = plan_splits(Source(str(path), "s", "web", max_document_bytes=100))[0]
+        with pytest.raises(ValueError, match=f"^stopped: {path.name}: ") as info:
+            list(read_split(split, stop))
+        assert [f"stopped: {text}" for text in seen] == [str(info.value)]
 
 
 def test_nul_and_invalid_bytes_and_long_lines_cost_their_line(tmp_path):
