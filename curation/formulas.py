@@ -11,7 +11,7 @@
     \\(…\\), \\[…\\] in the text           pages that load MathJax or KaTeX
 
 Each is given to `keep(tex, display)`, and the element becomes a `<span>` of what that returns.
-One pass over the elements.
+The candidates are picked by one XPath expression, so a page without formulas costs little.
 """
 
 import re
@@ -23,12 +23,21 @@ from lxml.etree import _Element as Element
 from curation.math_markup import clean_tex, latex
 
 # One of these is in every page with a formula that is found here, in lower case.
-FORMULA_WORDS = ("math", "katex", "mjx", "latex", "data-tex", "data-expr", "codecogs", "mimetex")
+FORMULA_WORDS = (
+    "<math", "math/", "katex", "mathjax", "mjx", "mwe-math", "latex", "data-tex", "data-expr",
+    "codecogs", "mimetex", "mathtex", '"math', "'math", ' math"', " math'", "=math ", "math ",
+)  # fmt: skip
+_CANDIDATES = (
+    "//math | //script | //img | //mjx-container | //*[@data-latex or @data-tex or @data-expr]"
+    "| //*[contains(@class, 'ath') or contains(@class, 'katex') or contains(@class, 'mjx')"
+    " or contains(@class, 'MJX')]"
+)
 _RENDERED = {
     "MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML",
     "MathJax_Preview", "mjx-chtml", "MJXc-display",
 }  # fmt: skip
 _IMAGE = re.compile(r"latex\.php|codecogs\.com|/math/render/|mimetex|mathtex", re.I)
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _RAW = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
 
 Keep = Callable[[str, bool], str]
@@ -36,7 +45,7 @@ Keep = Callable[[str, bool], str]
 
 def find_formulas(tree: Element, keep: Keep, raw: bool) -> None:
     """Replace each formula of a page; with `raw`, also TeX between delimiters in its text."""
-    nodes = [node for node in tree.iter() if isinstance(node.tag, str)]
+    nodes = tree.xpath(_CANDIDATES)
     scripts = any(_script_type(node) for node in nodes)
     for node in nodes:
         if node.getparent() is None:
@@ -46,10 +55,12 @@ def find_formulas(tree: Element, keep: Keep, raw: bool) -> None:
             _replace(node, "")
         elif (found := _formula(node, names)) is not None:
             _replace(node, keep(*found))
-        elif raw and node.tag not in ("script", "style", "pre", "code", "textarea"):
-            node.text = _in_text(node.text, keep)
-        if raw and node.tail:
-            node.tail = _in_text(node.tail, keep)
+    if raw:
+        for node in tree.iter():
+            if node.tag not in ("script", "style", "pre", "code", "textarea") and node.text:
+                node.text = _in_text(node.text, keep)
+            if node.tail:
+                node.tail = _in_text(node.tail, keep)
 
 
 def _replace(node: Element, text: str) -> None:
@@ -57,10 +68,13 @@ def _replace(node: Element, text: str) -> None:
     node.tag, node.text = "span", f" {text} " if "$$" in text else text
 
 
-def _in_text(text: str | None, keep: Keep) -> str | None:
-    if not text or "\\" not in text:
-        return text
-    return _RAW.sub(lambda m: keep(clean_tex(m[1] or m[2]), m[1] is None), text)
+def _in_text(text: str, keep: Keep) -> str:
+    text = _NO_XML.sub("", text)  # a tree may be read with characters that it cannot be given
+    return (
+        text
+        if "\\" not in text
+        else _RAW.sub(lambda m: keep(clean_tex(m[1] or m[2]), m[1] is None), text)
+    )
 
 
 def _script_type(node: Element) -> str:

@@ -79,10 +79,11 @@ def extract(html: str) -> Page:
     _mark_code(tree, marks)
     lower = html.lower()
     if any(word in lower for word in FORMULA_WORDS):
-        find_formulas(tree, marks.formula, "mathjax" in lower or "katex" in lower)
+        loaded = "mathjax" in lower or "katex" in lower
+        find_formulas(tree, marks.formula, loaded and ("\\(" in html or "\\[" in html))
     try:
         found = bare_extraction(tree, fast=True, include_comments=False)
-    except (ValueError, TypeError, AttributeError, RecursionError, AssertionError) as error:
+    except Exception as error:  # whatever goes wrong in there costs this page and no other
         raise HtmlError(f"the extractor failed: {type(error).__name__}") from None
     if found is None or found.body is None:
         return Page("", title)

@@ -94,20 +94,16 @@ def _next_record(stream, at: int, packed: bool) -> int | None:
     """Find where the next record begins at or after a byte, going by its first bytes."""
     mark = b"\x1f\x8b\x08" if packed else b"\nWARC/1."
     stream.seek(at)
-    data = stream.read(HEAD)
+    data, begin = stream.read(HEAD), 0
     while True:
-        place = data.find(mark)
-        # A member needs some bytes after its beginning to be tried.
-        while place >= 0 and place + 4096 > len(data) and (more := stream.read(HEAD)):
-            data += more
-        if place < 0:
-            keep = len(mark) - 1
-            more = stream.read(1 << 18)
-            if not more:
-                return None
-            at += max(len(data) - keep, 0)
-            data = data[-keep:] + more
+        place = data.find(mark, begin)
+        # A member is tried with some bytes of it at hand.
+        if (place < 0 or place + 4096 > len(data)) and (more := stream.read(4 * HEAD)):
+            cut = place if place >= 0 else max(len(data) - len(mark) + 1, 0)
+            at, data, begin = at + cut, data[cut:] + more, 0
             continue
+        if place < 0:
+            return None
         if not packed:
             return at + place + 1
         try:
@@ -115,8 +111,7 @@ def _next_record(stream, at: int, packed: bool) -> int | None:
                 return at + place
         except zlib.error:
             pass
-        at += place + 1
-        data = data[place + 1 :]
+        begin = place + 1
 
 
 def warc_rows(

@@ -81,6 +81,12 @@ def test_tex_between_delimiters_is_found_where_a_renderer_is_loaded():
     assert r"\(x < y\)" in text(page)
 
 
+def test_characters_that_no_tree_takes_are_dropped():
+    page = "<p>Let \x01 &#1; &#xFFFF; \\(x\x02\\) \x0b be \ufffe, as always.</p>"
+    found = text(page, head='<script src="/MathJax.js"></script>')
+    assert re.search(r"Let \W*\$x\$ *be *, as always", found)
+
+
 def test_many_formulas_keep_their_order_and_words_like_ours_are_no_danger():
     items = " ".join(f"<math><mi>v</mi><mn>{i}</mn></math>" for i in range(2000))
     found = text(f"<p>qzx0z said {items} end</p>")

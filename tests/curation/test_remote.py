@@ -125,7 +125,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, links, {"Content-Type": "text/html"})
         if name not in files:
             return self.answer(404, b"no", {})
-        data, fields = files[name], {"Accept-Ranges": "bytes"}
+        data = files[name]
+        fields = {"Accept-Ranges": "bytes", "Last-Modified": "Mon, 06 May 2024 07:08:09 GMT"}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if not self.server.ranges:
             return self.answer(200, data, {})
@@ -197,6 +198,26 @@ def test_a_file_that_breaks_every_time_is_told_by_name_and_the_others_are_read(m
     assert problems[0].startswith("b.jsonl.gz: after line 0: ")
     assert f"tried {remote.TRIES} times" in problems[0]
     assert asked == remote.TRIES
+
+
+@pytest.mark.parametrize("times", [3, 10**6])
+def test_a_store_that_breaks_answers_off_is_asked_again_the_stated_number_of_times(
+    monkeypatch, times
+):
+    pytest.importorskip("s3fs")
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "access-for-tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-for-tests")
+    with serving({"b/a.jsonl": LINES}, {"b/a.jsonl": times}) as (server, url):
+        rows, problems = read("s3://b/a.jsonl", storage_options={"endpoint_url": url})
+        asked = server.asked.count(("GET", "b/a.jsonl"))
+    if times == 3:
+        assert (len(rows), problems) == (len(ROWS), [])
+    else:
+        assert (rows, len(problems), asked) == ([], 1, remote.TRIES)
+        assert problems[0].startswith("a.jsonl: after line 0: ")
+        assert problems[0].count(f"tried {remote.TRIES} times") == 1
+        assert "secret" not in problems[0]
 
 
 def test_a_footer_that_cannot_be_had_while_planning_is_asked_for_again_when_read(
