@@ -5,11 +5,12 @@ second, on the 181 pages with gold text of article-extraction-benchmark (words a
 pages; one core shared with other work, so the speeds are good for their ratio only):
 
                                   precision  recall    F1     pages/s
-    trafilatura, fast                 0.951   0.984   0.961        71
-    trafilatura, with fallbacks       0.947   0.983   0.958        51
-    trafilatura, favor_precision      0.964   0.975   0.965        51   drops code and short blocks
-    resiliparse, main content         0.867   0.988   0.914       606
-    resiliparse, all text             0.491   1.000   0.625       606
+    trafilatura, fast                 0.951   0.984   0.961        82
+    the same through this module      0.951   0.984   0.961        63
+    trafilatura, with fallbacks       0.947   0.983   0.958        57
+    trafilatura, favor_precision      0.964   0.975   0.965        59   drops code, short blocks
+    resiliparse, main content         0.868   0.988   0.915       717
+    resiliparse, all text             0.491   1.000   0.625       864
 
 An extractor drops scripts, collapses white space and does not know formulas. So the tree is
 rewritten before it looks: each formula (`formulas.py` finds them) and each `<pre>` becomes a run of
@@ -19,9 +20,10 @@ the page says it is code (a `<code>` inside, a language or a highlighter's class
 if it is told; any other `<pre>` is plain text with its line breaks. Paragraphs are separated by an
 empty line; tables are rows of cells between bars; list items begin with `- `.
 
-Limits: libxml2 stops at 256 levels of elements, so depth costs nothing; a page of more than
-`MAX_CHARS` characters or `MAX_ELEMENTS` elements is refused (the slowest found, 200,000 empty list
-items, takes some 20 s); tags with thousands of attributes, on which libxml2 is quadratic, are cut.
+Limits: libxml2 leaves out what is deeper than 256 levels, so depth costs nothing; a page of more
+than `MAX_CHARS` characters or `MAX_ELEMENTS` elements is refused (the slowest found, 200,000 empty
+list items, takes some 20 s); of tags with thousands of attributes, on which libxml2 is quadratic,
+only the name stays.
 """
 
 import re

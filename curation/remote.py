@@ -22,7 +22,6 @@ import io
 import os
 import re
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -249,9 +248,11 @@ class RemoteFile:
 
     def _check_ranges(self) -> None:
         """Raise RemoteError if an HTTP server would answer with the whole file each time."""
+        from urllib.request import Request, urlopen
+
         fields = {"Range": "bytes=0-0", **self.options.get("headers", {})}
-        request = urllib.request.Request(self.url, headers=fields)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        request = Request(self.url, headers=fields)
+        with urlopen(request, timeout=60) as answer:
             if answer.status != 206:
                 raise RemoteError("the server gives no byte ranges; copy the file, read the copy")
 
