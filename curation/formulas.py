@@ -47,13 +47,14 @@ def find_formulas(tree: Element, keep: Keep, raw: bool) -> None:
     """Replace each formula of a page; with `raw`, also TeX between delimiters in its text."""
     nodes = tree.xpath(_CANDIDATES)
     scripts = any(_script_type(node) for node in nodes)
+    gone: set[Element] = set()  # inside of what is replaced already
     for node in nodes:
-        if node.getparent() is None:
+        if node in gone or node.getparent() is None:
             continue
         names = frozenset((node.get("class") or "").split())
-        if scripts and names & _RENDERED:
-            _replace(node, "")
-        elif (found := _formula(node, names)) is not None:
+        found = ("", False) if scripts and names & _RENDERED else _formula(node, names)
+        if found is not None:
+            gone.update(node.iterdescendants())
             _replace(node, keep(*found))
     if raw:
         for node in tree.iter():

@@ -33,10 +33,11 @@ PAUSE = 0.25  # seconds, twice as long after each try
 FIRST, BLOCK, SEGMENTS = 1 << 16, 4 << 20, 8
 
 _SECRET = re.compile(
-    r"(^|_|-)(key|secret|token|password|passwd|credentials?|sas|signature|sig|authorization|cookie"
-    r"|connection_string)($|_|-)|secret|password",
+    r"(^|_|-)(key|token|passwd|credentials?|sas|authorization|cookie|connection_string)($|_|-)"
+    r"|secret|password|accesskey",
     re.I,
 )
+_SIGNED = re.compile(r"^(sig|signature|x-amz-.*|x-goog-.*)$", re.I)
 _HARMLESS = ("anon", "google_default", "cloud", "browser")  # ways to sign in, in gcsfs' `token`
 
 
@@ -69,7 +70,7 @@ def check(path: str, options: dict) -> None:
         raise ValueError("chained addresses (a::b) are not read; give the plain address")
     for pair in parts.query.split("&") if parts.scheme in ("http", "https") else ():
         name = pair.partition("=")[0]
-        if _SECRET.search(name) or name.lower().startswith(("x-amz-", "x-goog-")):
+        if _SECRET.search(name) or _SIGNED.match(name):
             raise ValueError(f"the address carries a credential ({name[:40]}); " + _ADVICE)
 
     def look(value: Any, at: str) -> None:

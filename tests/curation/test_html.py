@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation.html import MAX_ATTRIBUTES, MAX_ELEMENTS, HtmlError, extract
+from curation.formulas import find_formulas
+from curation.html import MAX_ATTRIBUTES, MAX_ELEMENTS, HtmlError, _parse, extract
 from curation.http_body import decode_text
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -184,3 +185,26 @@ def test_the_benchmark_of_articles_is_met():
         gold = Counter(re.findall(r"\w+", row["gold"]))
         scores.append(2 * (found & gold).total() / (found.total() + gold.total()))
     assert sum(scores) / len(scores) > 0.94
+
+
+def test_the_formulas_of_a_real_article_are_all_kept_and_each_once():
+    path = DATA / "web" / "pages.warc.gz"
+    if not path.exists():
+        pytest.skip("web/pages.warc.gz is not here")
+    from fastwarc.warc import ArchiveIterator
+
+    with path.open("rb") as file:
+        name = "T-distributed_stochastic"
+        html = next(
+            record.reader.read()
+            for record in ArchiveIterator(file, parse_http=True)
+            if name in record.headers["WARC-Target-URI"]
+        ).decode()
+    told = html.count('encoding="application/x-tex"')
+    found = extract(html).text
+    formulas = re.findall(r"\$([^$]+)\$", found)
+    assert len(formulas) == told > 30
+    assert r"objects $\mathbf {x} _{1},\dots ,\mathbf {x} _{N}$, t-SNE first" in found
+    kept = []
+    find_formulas(_parse(html), lambda tex, display: kept.append(tex) or "", False)
+    assert kept == formulas

@@ -263,6 +263,7 @@ def test_a_large_file_without_ranges_is_refused_and_a_small_one_is_read():
         ("https://me:pass-word@host/a.jsonl", {}),
         ("https://host/a.jsonl?X-Amz-Signature=pass-word", {}),
         ("https://host/a.jsonl?token=pass-word", {}),
+        ("https://host/a.jsonl?se=2024&sig=pass-word", {}),
         ("s3://b/a.jsonl", {"key": "AKIA", "secret": "pass-word"}),
         ("s3://b/a.jsonl", {"client_kwargs": {"aws_secret_access_key": "pass-word"}}),
         ("s3://b/a.jsonl", {"endpoint_url": "http://me:pass-word@host"}),
@@ -274,6 +275,12 @@ def test_credentials_in_a_source_are_refused_without_being_said(path, options):
         plan_splits(Source(path, "s", "web", storage_options=options))
     assert "pass-word" not in str(info.value)
     assert "AKIA" not in str(info.value)
+
+
+def test_settings_that_only_sound_like_credentials_are_taken():
+    harmless = {"config_kwargs": {"signature_version": "s3v4"}, "token": "anon", "anon": True}
+    remote.check("s3://b/keys/secret.jsonl", harmless)
+    remote.check("https://host/tokens.jsonl?version=2&keyword=x", {})
 
 
 def test_values_of_secret_variables_are_blanked_out_of_messages(monkeypatch):
