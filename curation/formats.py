@@ -1,22 +1,23 @@
 """File formats: from the bytes of one file to rows, one dictionary at a time, in bounded memory.
 
-A reader here yields `(number, row)` and tells everything that is wrong to `report(where, what)`;
-it never raises for what is inside a file, because one bad line in a terabyte must cost one line.
+A reader yields `(number, row)` and tells everything that is wrong to `report(where, what)`; it
+never raises for what is inside a file, because one bad line in a terabyte must cost one line. Rows
+up to number `after` are passed over as cheaply as the format allows, for a task that goes on.
 Lines are found in chunks of the decompressed stream, so that neither a file without line breaks
 nor a compressed bomb is ever held whole: a line under way is dropped as soon as it passes the
-limit. Arrow and Parquet strings are taken as bytes and decoded row by row, so that one row of
-invalid UTF-8 costs that row, and offsets are validated before they are followed.
+limit. Here are lines and whole files; tables are in `tables.py`, web archives in `warc.py`.
 """
 
 import json
+import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curation.document import SCHEMA
+from curation.remote import File, size_of
 
 Report = Callable[[str, str], None]
 Rows = Iterator[tuple[int, dict]]
@@ -69,6 +70,10 @@ def format_of(name: str, domain: str, given: str | None, named: bool = False) ->
     code are documents in the domain `code` only.
     """
     stem = PurePosixPath(name.lower())
+    if stem.suffix in (".warc", ".arc", ".wet") or re.search(
+        r"\.(warc|arc|wet)\.(gz|zst|lz4)$", stem.name
+    ):
+        return "warc"
     compressed = stem.suffix in (".gz", ".zst")
     inner = PurePosixPath(stem.stem).suffix if compressed else stem.suffix
     if inner in (".jsonl", ".ndjson"):
@@ -82,19 +87,22 @@ def format_of(name: str, domain: str, given: str | None, named: bool = False) ->
         return "parquet"
     if inner == ".arrow" and named:
         return "datasets"
+    if inner in (".html", ".htm", ".xhtml") and (given == "html" or (named and domain != "code")):
+        return "html"
     prose = inner in PROSE_SUFFIXES
     return "text" if prose or (domain == "code" and code_language(name)) else None
 
 
-def plain_chunks(path: Path, start: int = 0) -> Iterator[bytes]:
+def plain_chunks(path: File, start: int = 0) -> Iterator[bytes]:
     """Read a file from byte `start`, 1 MiB at a time."""
     with path.open("rb") as file:
-        file.seek(start)
+        if start:
+            file.seek(start)
         while chunk := file.read(1 << 20):
             yield chunk
 
 
-def gzip_chunks(path: Path) -> Iterator[bytes]:
+def gzip_chunks(path: File) -> Iterator[bytes]:
     """Decompress gzip, also several members joined, giving all that comes before any damage.
 
     Raises EOFError for a truncated stream and zlib.error for a corrupt one. Both sides go in
@@ -118,12 +126,13 @@ def gzip_chunks(path: Path) -> Iterator[bytes]:
         raise EOFError("the stream ends before its end marker (truncated)")
 
 
-def zstd_chunks(path: Path) -> Iterator[bytes]:
+def zstd_chunks(path: File) -> Iterator[bytes]:
     """Decompress zstd, also several frames joined. Raises OSError for damage.
 
     4 KiB at a time, because Arrow gives nothing of a read in which the damage lies.
     """
-    with pa.input_stream(path, compression="zstd") as stream:
+    source = path if isinstance(path, Path) else path.open("rb")
+    with pa.input_stream(source, compression="zstd") as stream:
         while chunk := stream.read(1 << 12):
             yield chunk
 
@@ -173,12 +182,18 @@ _decode_json = json.JSONDecoder(parse_constant=_null).decode
 
 
 def jsonl_rows(
-    path: Path, report: Report, limit: int, start: int = 0, end: int | None = None, line: int = 1
+    path: File,
+    report: Report,
+    limit: int,
+    start: int = 0,
+    end: int | None = None,
+    line: int = 1,
+    after: int = 0,
 ) -> Rows:
     """Yield (line number from 1, object) for the lines of a .jsonl file, plain, gzip or zstd.
 
     Of a plain file, the lines that begin in the bytes [start, end); the first of them has the
-    number `line`. Of a compressed one, all.
+    number `line`. Of a compressed one, all. Lines up to number `after` are not parsed.
     """
     suffix = path.suffix.lower()
     number = line - 1
@@ -195,6 +210,8 @@ def jsonl_rows(
                 next(found, None)
         for data in found:
             number += 1
+            if number <= after:
+                continue
             row = _parse(data, number, report, limit)
             if row is not None:
                 yield number, row
@@ -223,16 +240,10 @@ def _parse(data: bytes | None, number: int, report: Report, limit: int) -> dict 
     return row
 
 
-def text_rows(path: Path, report: Report, limit: int) -> Rows:
+def text_rows(path: File, report: Report, limit: int) -> Rows:
     """Yield (0, {"text": ...}) for a text file; a byte order mark is taken off."""
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            report("", f"{size} bytes, more than max_document_bytes ({limit}); skipped")
-            return
-        data = path.read_bytes()
-    except OSError as error:
-        report("", f"cannot be read: {error.strerror}")
+    data = _whole(path, report, limit)
+    if data is None:
         return
     try:
         yield 0, {"text": data.decode("utf-8-sig")}
@@ -240,125 +251,26 @@ def text_rows(path: Path, report: Report, limit: int) -> Rows:
         report(f"byte {error.start}", "invalid UTF-8; skipped")
 
 
-def parquet_rows(
-    path: Path,
-    report: Report,
-    text_field: str,
-    row_groups: list[int],
-    first_row: int,
-    batch_bytes: int,
-) -> Rows:
-    """Yield (row number in the file from 0, row) for some row groups of a Parquet file.
+def html_rows(path: File, report: Report, limit: int) -> Rows:
+    """Yield (0, {"html": bytes}) for a file of HTML."""
+    data = _whole(path, report, limit)
+    if data is not None:
+        yield 0, {"html": data}
 
-    A row group that cannot be decoded is reported and left out, from the damage on.
-    """
+
+def _whole(path: File, report: Report, limit: int) -> bytes | None:
     try:
-        file = pq.ParquetFile(path)
-        columns = readable_columns(file.schema_arrow, text_field)
-    except DAMAGE as error:
-        report("", f"cannot be opened as Parquet: {one_line(error)}")
-        return
-    with file:
-        for group in row_groups:
-            group_rows = file.metadata.row_group(group).num_rows
-            row_bytes = file.metadata.row_group(group).total_byte_size // max(group_rows, 1) + 1
-            number = first_row
-            try:
-                for batch in file.iter_batches(
-                    batch_size=min(max(batch_bytes // row_bytes, 1), 8192),
-                    row_groups=[group],
-                    columns=columns,
-                    use_threads=False,
-                ):
-                    yield from table_rows(batch, number, report, text_field)
-                    number += batch.num_rows
-            except DAMAGE as error:
-                report(f"row group {group}, from row {number}", f"corrupt: {one_line(error)}")
-            first_row += group_rows
+        size = size_of(path)
+        if size > limit:
+            return report("", f"{size} bytes, more than max_document_bytes ({limit}); skipped")
+        return path.read_bytes()
+    except OSError as error:
+        return report("", f"cannot be read: {error.strerror or one_line(error)}")
 
 
-def arrow_rows(path: Path, report: Report, text_field: str) -> Rows:
-    """Yield (row number in the file from 0, row) for an Arrow stream file, as `datasets` saves."""
-    number = 0
-    try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            names = readable_columns(stream.schema, text_field)
-            if problem := text_problem(stream.schema, text_field):
-                report("", problem)
-                return
-            for batch in stream:
-                # A thousand rows a batch is what `datasets` writes; others may write everything.
-                for start in range(0, batch.num_rows, 1024):
-                    part = batch.slice(start, 1024).select(names)
-                    yield from table_rows(part, number, report, text_field)
-                    number += part.num_rows
-    except DAMAGE as error:
-        report(f"from row {number}", f"corrupt Arrow stream: {one_line(error)}")
-
-
-def text_problem(schema: pa.Schema, text_field: str) -> str | None:
-    """Say why no document can be read from a table of this schema; None if it can.
-
-    A text is a string, plain or dictionary-encoded, or bytes, as older Parquet writers leave it.
-    """
-    if schema.names.count(text_field) != 1:
-        return f"no column {text_field!r}; the columns are {', '.join(schema.names)}"
-    dtype = schema.field(text_field).type
-    if _is_string(dtype) or _is_bytes(dtype):
-        return None
-    return f"column {text_field!r} is {dtype}, expected a string"
-
-
-def _is_string(dtype: pa.DataType) -> bool:
-    if pa.types.is_dictionary(dtype):
-        dtype = dtype.value_type
-    return dtype in (pa.string(), pa.large_string(), pa.string_view())
-
-
-def _is_bytes(dtype: pa.DataType) -> bool:
-    return dtype in (pa.binary(), pa.large_binary(), pa.binary_view())
-
-
-def readable_columns(schema: pa.Schema, text_field: str) -> list[str]:
-    """Name the columns worth decoding: the text, scalars, and the nested ones of a document."""
-    names = [
-        field.name
-        for field in schema
-        if field.name == text_field
-        or _is_string(field.type)
-        or (pa.types.is_primitive(field.type) and not pa.types.is_duration(field.type))
-        or pa.types.is_decimal(field.type)
-        or (pa.types.is_nested(field.type) and field.name in SCHEMA.names)
-    ]
-    return [name for name in names if schema.names.count(name) == 1]
-
-
-def table_rows(batch: pa.RecordBatch, first: int, report: Report, text_field: str) -> Rows:
-    """Yield (row number, row) of a record batch, strings decoded one by one."""
-    names, columns = batch.schema.names, []
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_temporal(field.type) or pa.types.is_decimal(field.type):
-            column = column.cast(pa.string())
-        if _is_string(column.type) or _is_bytes(column.type):
-            if pa.types.is_dictionary(column.type):
-                column.indices.validate(full=True)
-                column = column.dictionary_decode()
-            column = column.cast(pa.large_binary())
-        column.validate(full=True)
-        values = column.to_pylist()
-        if column.type == pa.large_binary() and field.name != text_field:
-            values = [v if v is None else v.decode("utf-8", "replace") for v in values]
-        columns.append(values)
-    for number, values in enumerate(zip(*columns, strict=True), first):
-        row = dict(zip(names, values, strict=True))
-        text = row.get(text_field)
-        if isinstance(text, bytes):
-            try:
-                row[text_field] = text.decode()
-            except UnicodeDecodeError as error:
-                report(f"row {number}", f"invalid UTF-8 at byte {error.start}; skipped")
-                continue
-        yield number, row
+def utf8(name: str) -> str:
+    """Make a file name, which may hold any bytes, into text."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Readers: from files of any of four formats to batches of documents.
+"""Readers: from files of any of six formats, here or elsewhere, to batches of documents.
 
 Work is cut before it is done. `plan_splits` looks at names, sizes and footers only (and counts the
 lines of a large .jsonl, so that a line knows its number wherever it is cut) and gives a list of
@@ -8,125 +8,108 @@ neither the size of the splits nor the number of workers changes it.
 
     parquet    groups of row groups of one file
     jsonl      byte ranges; a line belongs to the range it begins in. Compressed (.gz, .zst): files
-    text       groups of whole files; the suffix tables are in `formats.py`
+    text, html groups of whole files; the suffix tables are in `formats.py`
     datasets   the Arrow files of a `datasets` directory (`save_to_disk`), one each
+    warc       byte ranges that begin at records (.warc.gz, .warc); other archives: files
+
+A compressed .jsonl is one split, whatever its size. To cut it, its lines would have to be counted
+at planning, by decompressing it all in one process (235 MB of text a second for gzip and 590 for
+zstd, measured on one shared core), and gzip could still not be entered in the middle. Instead a
+task that died goes on: `read_parts` gives with each batch its place, and reads on from a place.
+Going on costs the decompression of what is passed over, not its parsing, extraction or filtering.
+A corpus of few huge files is better cut into files of some 100 MB once, so that more than one
+worker reads it.
 
 A bad file, line or row is told to `on_problem` and skipped; only a source that is wrong as a whole
-raises. Names that begin with a dot are not looked at, and a symbolic link that leads out of the
-source's folder is not followed. A file written by curation itself (a valid `id`, `text`, `source`
-and `domain` in each row) keeps them; any other row becomes a new document of `Source.name`.
+raises. `listing.py` finds the files, `formats.py`, `tables.py` and `warc.py` read them to rows,
+`rows.py` makes documents of the rows, `remote.py` reads at addresses. Everything is held a batch at
+a time, whatever the size of the file.
 """
 
-import json
-import math
-import os
-import re
-import stat
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curation import formats
-from curation.document import SCHEMA, document_id
-from curation.languages import canonical
+from curation import formats, listing, rows, tables, warc
+from curation.remote import File, RemoteError
+from curation.source import FORMATS, Problem, Source, SourceError
 
-FORMATS = ("parquet", "jsonl", "text", "datasets")
+__all__ = [
+    "Problem",
+    "Source",
+    "SourceError",
+    "plan_splits",
+    "read_parts",
+    "read_split",
+    "versions",
+]
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where documents come from: a file or folder, and what to call what is in it.
-
-    `language` and `license` fill rows that have none. `format` None: by suffix and folder content.
-    """
-
-    path: str
-    name: str
-    domain: str
-    format: str | None = None
-    language: str | None = None
-    license: str | None = None
-    text_field: str = "text"
-    max_document_bytes: int = 32 << 20
-
-
-class SourceError(ValueError):
-    """A source that cannot be read at all; the message begins with its path."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One bad file, line or row: where it is and what is wrong. `str()` of it is one line."""
-
-    file: str
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        text = ": ".join(part for part in (self.file, self.where, self.what) if part)
-        # A file name may hold line breaks or bytes that are not UTF-8.
-        return " ".join(text.encode(errors="replace").decode().splitlines())
+Place = list[int]  # number of the file in its split, number of the last row read in it
 
 
 def plan_splits(source: Source, split_bytes: int = 32 << 20) -> list[dict]:
     """Cut a source into splits of about `split_bytes` (as stored; Parquet: as decoded).
 
     Gives JSON-able dictionaries, in the order of the paths; documents keep the order of files and
-    lines. A file that cannot be used is a split of its own, with the reason under `problem`.
+    lines. A file that cannot be used is a split of its own, with the reason under `problem`; a
+    remote file whose footer cannot be had now is one split, and is tried again when it is read.
     Raises SourceError if the path does not exist, the format is unknown, nothing fits it, or no
     Parquet file has the text column.
     """
-    root = Path(source.path)
     if source.format is not None and source.format not in FORMATS:
         raise SourceError(
             f"{source.path}: unknown format {source.format!r}; expected one of {', '.join(FORMATS)}"
         )
     if split_bytes < 1:
         raise SourceError(f"{source.path}: split_bytes must be positive, found {split_bytes}")
-    if not root.exists():
-        raise SourceError(f"{source.path}: no such file or folder")
-    files = _files(root, source)
+    alone, files = listing.find_files(source)
     if not files:
         raise SourceError(
             f"{source.path}: no {source.format or 'known'} files found; "
             f"give `format` ({', '.join(FORMATS)}) or use a known suffix"
         )
     splits: list[dict] = []
-    group: list[str] = []  # small text files, to go into one split
+    group: list[str] = []  # small files, to go into one split
     group_bytes = 0
 
-    def close_group() -> None:
+    def close_group(form: str) -> None:
         nonlocal group, group_bytes
         if group:
-            splits.append({"format": "text", "files": group})
+            splits.append({"format": form, "files": group})
         group, group_bytes = [], 0
 
-    base = root.parent if root.is_file() else root
-    for name, form in files:
-        path = base / name
-        size, problem = _inspect(path, base)
-        if form == "text":
-            if group_bytes + size > split_bytes:
-                close_group()
-            group.append(name)
-            group_bytes += size
+    grouped = "text"
+    for found in files:
+        if found.format in ("text", "html"):
+            if found.format != grouped or group_bytes + found.size > split_bytes:
+                close_group(grouped)
+            grouped = found.format
+            group.append(found.name)
+            group_bytes += found.size
+            continue
+        close_group(grouped)
+        if found.problem:
+            parts = [{"problem": found.problem}]
         else:
-            close_group()
-            parts = [{"problem": problem}] if problem else [{}]
-            if form == "parquet" and not problem:
-                parts = _plan_parquet(path, split_bytes, source)
-            elif form == "jsonl" and size > split_bytes and not _is_compressed(path):
-                parts = _plan_jsonl(path, size, split_bytes)
-            splits += [{"format": form, "files": [name], **part} for part in parts]
-    close_group()
+            parts = _plan_file(source.file(found.name, alone), found, split_bytes, source)
+        splits += [{"format": found.format, "files": [found.name], **part} for part in parts]
+    close_group(grouped)
     no_text = [split.get("no_text", False) for split in splits]
     if no_text and all(no_text):
         raise SourceError(f"{source.path}: {splits[0]['problem']}")
-    about = asdict(source)
-    return [{"source": about, **{k: v for k, v in s.items() if k != "no_text"}} for s in splits]
+    about = {"source": asdict(source)} | ({"alone": True} if alone else {})
+    return [about | {k: v for k, v in split.items() if k != "no_text"} for split in splits]
+
+
+def versions(source: Source) -> dict[str, str]:
+    """Tell the files of a remote source and their versions: size and what the store says changed.
+
+    For the key of a run, where local files are named by their checksums. Raises SourceError.
+    """
+    _, files = listing.find_files(source)
+    return {found.name: f"{found.size} {found.version}".strip() for found in files}
 
 
 def read_split(
@@ -136,143 +119,127 @@ def read_split(
 
     Everything that is wrong with a file, line or row goes to `on_problem`, and the rest is read.
     """
+    for _, batch in read_parts(split, on_problem, batch_bytes):
+        yield batch
+
+
+def read_parts(
+    split: dict,
+    on_problem: Callable[[Problem], None],
+    batch_bytes: int = 4 << 20,
+    after: Place | None = None,
+) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    """Read a split as `read_split` does, with the place (JSON) that each batch ends at.
+
+    With `after`, a place that this gave before for this split, go on behind it: what comes is what
+    came behind that batch, problems too. What `on_problem` raises ends the reading.
+    """
+    try:
+        yield from _parts(split, on_problem, batch_bytes, after)
+    except _Stopped as stopped:
+        raise stopped.error from None
+
+
+class _Stopped(BaseException):
+    """Carries what `on_problem` raised past the handlers of damage, which it is not."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _parts(
+    split: dict, on_problem: Callable[[Problem], None], batch_bytes: int, after: Place | None
+) -> Iterator[tuple[Place, pa.RecordBatch]]:
     source = Source(**split["source"])
-    root = Path(source.path)
-    base = root.parent if root.is_file() else root
+    alone = split.get("alone", False)
     documents: list[tuple] = []
     held = 0
-    for name in split["files"]:
+    place = [0, -1]
+    for index, name in enumerate(split["files"]):
+        done = after[1] if after and index == after[0] else -1
+        if after and (index < after[0] or (index == after[0] and _whole_file(split))):
+            continue
 
         def report(where: str, what: str, name: str = name) -> None:
-            on_problem(Problem(name, where, what))
+            try:
+                on_problem(Problem(name, where, what))
+            except Exception as error:
+                raise _Stopped(error) from None
 
-        problem = split.get("problem") or _inspect(base / name, base)[1]
+        file = source.file(name, alone)
+        problem = split.get("problem")
+        if not problem and isinstance(file, Path):
+            problem = listing.inspect(file, file.parent if alone else Path(source.path))[1]
         if problem:
             report("", problem)
             continue
-        unit = "line" if split["format"] == "jsonl" else "row"
-        for number, row in _rows(split, base / name, report, source, batch_bytes):
-            where = "" if split["format"] == "text" else f"{unit} {number}"
-            uri = _utf8(name if split["format"] == "text" else f"{name}#{number}")
-            document = _document(row, uri, name, where, source, report)
+        html_field = "html" if split["format"] == "html" else source.html_field
+        unit = {"jsonl": "line", "warc": "record"}.get(split["format"], "row")
+        for number, row in _rows(split, file, report, source, batch_bytes, done):
+            where = "" if _whole_file(split) else f"{unit} {number}"
+            uri = formats.utf8(name if _whole_file(split) else f"{name}#{number}")
+            document = rows.document(row, uri, name, where, source, report, html_field)
             if document is None:
                 continue
             documents.append(document)
             held += len(document[1]) + 64
+            place = [index, number]
             if held >= batch_bytes:
-                yield _batch(documents)
+                yield place, rows.batch_of(documents)
                 documents, held = [], 0
     if documents:
-        yield _batch(documents)
+        yield place, rows.batch_of(documents)
 
 
-def _files(root: Path, source: Source) -> list[tuple[str, str]]:
-    """List (path relative to the source, format), sorted by the path's bytes."""
-    if root.is_file():
-        form = source.format or formats.format_of(
-            root.name, source.domain, source.format, named=True
-        )
-        return [(root.name, form)] if form else []
-    marked = [(root / mark).is_file() for mark in ("dataset_dict.json", "state.json")]
-    if source.format == "datasets" or (source.format is None and any(marked)):
-        return _dataset_files(root)
-    wanted: list[tuple[str, str]] = []
-    for folder, subfolders, names in os.walk(root):
-        here = Path(folder)
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            form = formats.format_of(name, source.domain, source.format)
-            if form and source.format in (None, form) and not name.startswith("."):
-                wanted.append(((here / name).relative_to(root).as_posix(), form))
-        # A linked folder is inside the source, and read where it is, or outside, and reported.
-        for name in subfolders:
-            if (here / name).is_symlink() and not _inside(here / name, root):
-                form = source.format or "text"
-                wanted.append(((here / name).relative_to(root).as_posix(), form))
-    wanted.sort(key=lambda item: os.fsencode(item[0]))
-    tables = [(name, form) for name, form in wanted if form != "text"]
-    if source.format is not None or not tables or len(tables) == len(wanted):
-        return wanted
-    if source.domain == "code":  # a project with tables among its files, as fixtures are
-        return [(name, form) for name, form in wanted if form == "text"]
-    # Beside tables, a README is about the data and is not data.
-    return [(name, form) for name, form in wanted if form != "text" or not _is_about(name)]
+def _whole_file(split: dict) -> bool:
+    """Whether each file of a split is one document."""
+    return split["format"] in ("text", "html")
 
 
-def _is_about(name: str) -> bool:
-    """Whether a text file describes the files beside it, going by its name."""
-    stem = name.rpartition("/")[2].partition(".")[0].lower()
-    return stem in ("readme", "license", "licence", "notice", "changelog", "citation")
-
-
-def _dataset_files(root: Path) -> list[tuple[str, str]]:
-    """List the Arrow files of a saved dataset, or of each split of a saved DatasetDict."""
-    folders = [root]
-    if (root / "dataset_dict.json").is_file():
-        folders = sorted((p.parent for p in root.glob("*/state.json")), key=os.fsencode)
-    files = []
-    for folder in folders:
-        # state.json tells the data from the cache files that map() leaves beside them.
-        try:
-            state = json.loads((folder / "state.json").read_bytes())
-            names = [Path(entry["filename"]).name for entry in state["_data_files"]]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise SourceError(
-                f"{folder / 'state.json'}: not a dataset's state ({error}); "
-                "expected a folder written by save_to_disk"
-            ) from None
-        files += [((folder / name).relative_to(root).as_posix(), "datasets") for name in names]
-    return files
-
-
-def _inside(path: Path, base: Path) -> bool:
-    return path.resolve().is_relative_to(base.resolve())
-
-
-def _inspect(path: Path, base: Path) -> tuple[int, str | None]:
-    """Give (size, None), or (0, why the file cannot be used)."""
-    if path.is_symlink() and not _inside(path, base):
-        return 0, "a symbolic link that leaves the source's folder; not followed"
+def _plan_file(file: File, found: listing.Found, split_bytes: int, source: Source) -> list[dict]:
+    """Cut one file; a part is what a split says beyond its format and file."""
     try:
-        status = path.stat()
+        if found.format == "parquet":
+            return _plan_parquet(file, split_bytes, source)
+        packed = file.suffix.lower() in (".gz", ".zst")
+        if found.format == "jsonl" and found.size > split_bytes and not packed:
+            return _plan_jsonl(file, found.size, split_bytes)
+        if found.format == "warc":
+            return warc.plan_warc(file, split_bytes)
+    except RemoteError:
+        return [{}]
     except OSError as error:
-        return 0, f"cannot be opened: {error.strerror}"
-    if not stat.S_ISREG(status.st_mode):
-        return 0, "not a regular file"
-    return status.st_size, None if status.st_size else "empty file"
+        return [{"problem": f"cannot be read: {error.strerror or formats.one_line(error)}"}]
+    return [{}]
 
 
-def _is_compressed(path: Path) -> bool:
-    return path.suffix.lower() in (".gz", ".zst")
-
-
-def _plan_jsonl(path: Path, size: int, split_bytes: int) -> list[dict]:
+def _plan_jsonl(path: File, size: int, split_bytes: int) -> list[dict]:
     """Cut at multiples of `split_bytes`; `line` is the number of the first line that begins there.
 
     A line begins after a line feed, so the feeds before byte start - 1 are those already passed.
     """
     parts = [{"start": 0, "end": min(size, split_bytes), "line": 1}]
     feeds = position = 0
-    try:
-        for chunk in formats.plain_chunks(path):
-            seen = 0
-            while (start := parts[-1]["end"]) < size and start - 1 <= position + len(chunk):
-                feeds += chunk.count(b"\n", seen, start - 1 - position)
-                seen = start - 1 - position
-                part = {"start": start, "end": min(size, start + split_bytes), "line": feeds + 2}
-                parts.append(part)
-            feeds += chunk.count(b"\n", seen)
-            position += len(chunk)
-    except OSError as error:
-        return [{"problem": f"cannot be read: {error.strerror}"}]
+    for chunk in formats.plain_chunks(path):
+        seen = 0
+        while (start := parts[-1]["end"]) < size and start - 1 <= position + len(chunk):
+            feeds += chunk.count(b"\n", seen, start - 1 - position)
+            seen = start - 1 - position
+            part = {"start": start, "end": min(size, start + split_bytes), "line": feeds + 2}
+            parts.append(part)
+        feeds += chunk.count(b"\n", seen)
+        position += len(chunk)
     return parts
 
 
-def _plan_parquet(path: Path, split_bytes: int, source: Source) -> list[dict]:
+def _plan_parquet(path: File, split_bytes: int, source: Source) -> list[dict]:
     try:
-        with pq.ParquetFile(path) as file:
-            problem = formats.text_problem(file.schema_arrow, source.text_field)
+        with tables.open_parquet(path) as file:
+            problem = tables.text_problem(file.schema_arrow, source.column)
             metadata = file.metadata
+    except RemoteError:
+        raise
     except formats.DAMAGE as error:
         return [{"problem": f"cannot be opened as Parquet: {formats.one_line(error)}"}]
     if problem:
@@ -294,113 +261,27 @@ def _plan_parquet(path: Path, split_bytes: int, source: Source) -> list[dict]:
 
 
 def _rows(
-    split: dict, path: Path, report: formats.Report, source: Source, batch_bytes: int
+    split: dict,
+    file: File,
+    report: formats.Report,
+    source: Source,
+    batch_bytes: int,
+    after: int,
 ) -> formats.Rows:
-    limit = source.max_document_bytes
+    limit, raw = source.max_document_bytes, source.html_field is not None
     if split["format"] == "parquet":
-        groups, first = split["row_groups"], split["first_row"]
-        return formats.parquet_rows(path, report, source.text_field, groups, first, batch_bytes)
+        groups, first = split.get("row_groups"), split.get("first_row", 0)
+        return tables.parquet_rows(
+            file, report, source.column, groups, first, batch_bytes, after, raw
+        )
     if split["format"] == "jsonl":
         place = {key: split[key] for key in ("start", "end", "line") if key in split}
-        return formats.jsonl_rows(path, report, limit, **place)
+        return formats.jsonl_rows(file, report, limit, **place, after=after)
     if split["format"] == "datasets":
-        return formats.arrow_rows(path, report, source.text_field)
-    return formats.text_rows(path, report, limit)
-
-
-_ID = re.compile("[0-9a-f]{32}")
-
-
-def _document(
-    row: dict, uri: str, file: str, where: str, source: Source, report: formats.Report
-) -> tuple | None:
-    """Make the values of one row of `SCHEMA`, in its order; None if there is something wrong."""
-    text = row.get(source.text_field)
-    if text is None:
-        return report(where, f"no {source.text_field!r}; skipped")
-    if not isinstance(text, str):
-        what = f"{source.text_field!r} is of type {type(text).__name__}, expected a string"
-        return report(where, f"{what}; skipped")
-    try:
-        size = len(text.encode())
-        if size > source.max_document_bytes:
-            limit = source.max_document_bytes
-            return report(where, f"{size} bytes, more than max_document_bytes ({limit}); skipped")
-        if source.text_field == "text" and _is_ours(row):
-            return _ours(row, source)
-        return _foreign(row, text, uri, file, source)
-    except UnicodeEncodeError:
-        return report(where, "a lone surrogate, which is not text; skipped")
-    except (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError) as error:
-        return report(where, f"{formats.one_line(error)}; skipped")
-
-
-def _is_ours(row: dict) -> bool:
-    required = (row.get("id"), row.get("source"), row.get("domain"))
-    return all(isinstance(v, str) for v in required) and _ID.fullmatch(row["id"]) is not None
-
-
-def _ours(row: dict, source: Source) -> tuple:
-    """Pass a row of our own through; raises if a value does not fit its column."""
-    if isinstance(row.get("metadata"), str) and not isinstance(json.loads(row["metadata"]), dict):
-        raise ValueError("'metadata' is not a JSON object")
-    fill = {"language": _language(source.language, row["domain"]), "license": source.license}
-    values = []
-    for field in SCHEMA:
-        value = row.get(field.name)
-        if value is None:
-            value = fill.get(field.name)
-        if value is not None and field.name != "text":
-            pa.scalar(value, type=field.type)
-        values.append(value)
-    return tuple(values)
-
-
-def _foreign(row: dict, text: str, uri: str, file: str, source: Source) -> tuple:
-    for key in ("uri", "url"):
-        if isinstance(row.get(key), str) and row[key]:
-            uri = row[key]
-            break
-    language = row.get("language")
-    if not isinstance(language, str) or not language:
-        language = source.language
-        if language is None and source.domain == "code":
-            language = formats.code_language(file)
-    language = _language(language, source.domain)
-    granted = row.get("license")
-    if not isinstance(granted, str) or not granted:
-        granted = source.license
-    used = {"id", "uri", "url", "language", "license", source.text_field}
-    scalars = {key: _scalar(value) for key, value in row.items() if key not in used}
-    rest = {key: value for key, value in scalars.items() if value is not None}
-    metadata = json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
-    for value in (language, granted, metadata):
-        if value is not None:
-            value.encode()  # raises for a lone surrogate
-    name = document_id(source.name, uri, text)
-    return (
-        name, text, source.name, source.domain, language, uri, granted, metadata, None, None, None
-    )  # fmt: skip
-
-
-def _language(code: str | None, domain: str) -> str | None:
-    """Translate the code of a natural language; programming languages keep their names."""
-    return code if code is None or domain == "code" else canonical(code)
-
-
-def _scalar(value: object) -> object:
-    """Give the JSON form of a scalar for `metadata`, None for what has none."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | bool | int) else None
-
-
-def _utf8(name: str) -> str:
-    """Make a file name, which may hold any bytes, into text."""
-    return os.fsencode(name).decode(errors="replace")
-
-
-def _batch(documents: list[tuple]) -> pa.RecordBatch:
-    columns = zip(*documents, strict=True)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        return tables.arrow_rows(file, report, source.column, after, raw)
+    if split["format"] == "warc":
+        place = {key: split[key] for key in ("start", "end") if key in split}
+        return warc.warc_rows(file, report, limit, **place, after=after)
+    if split["format"] == "html":
+        return formats.html_rows(file, report, limit)
+    return formats.text_rows(file, report, limit)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from curation.remote import check, is_remote
+
 RECIPES = Path(__file__).parent / "recipes"
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -38,16 +40,18 @@ class SampleSection(Section):
 
 
 class SourceSection(Section):
-    """One's own documents: a file or a folder."""
+    """One's own documents: a file, a folder, or an address as `curation/remote.py` reads them."""
 
     path: str
     name: Name
     domain: Name
-    format: Literal["parquet", "jsonl", "text", "datasets"] | None = None
+    format: Literal["parquet", "jsonl", "text", "datasets", "html", "warc"] | None = None
     language: str | None = None
     license: str | None = None
     text_field: str = "text"
     max_document_bytes: Positive = 32 << 20
+    html_field: str | None = None
+    storage_options: dict[str, Any] = {}
 
 
 class ProjectsSource(Section):
@@ -379,7 +383,12 @@ def load_recipe(name: str) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"{path}: {_first_error(error)}") from None
     for key, source in _places(recipe):
-        if not Path(source.path).exists():
+        if is_remote(source.path) and isinstance(source, SourceSection):
+            try:
+                check(source.path, source.storage_options)
+            except ValueError as error:
+                raise RecipeError(f"{path}: {key}: {error}") from None
+        elif not Path(source.path).exists():
             raise RecipeError(f"{path}: {key}.path: no such file or folder: {source.path}")
     _check_parts(recipe, path)
     return recipe

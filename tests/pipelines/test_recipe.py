@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from curation.readers import Source
 from pipelines.recipe import RECIPES, Recipe, RecipeError, load_recipe
 
 GOOD = {
@@ -53,6 +54,19 @@ MISTAKES = {
     "a path that is not there": (
         {"sources": [{"path": "nowhere", "name": "a", "domain": "web"}]},
         "sources.0.path: no such file or folder: nowhere",
+    ),
+    "an address with a credential": (
+        {
+            "sources": [
+                {
+                    "path": "s3://b/x",
+                    "name": "a",
+                    "domain": "web",
+                    "storage_options": {"secret": "xyzzy"},
+                }
+            ]
+        },
+        "sources.0: storage_options.secret: a credential; manifests repeat the source",
     ),
     "shares that don't add up": (
         {"plan": phases(mixture={"web": 0.5, "code": 0.4})},
@@ -211,3 +225,10 @@ def test_no_rounds_and_rounds_without_settings_may_be_written_briefly(write):
     assert load_recipe(str(write(curate={"dedup": None}))).curate.dedup == {}
     recipe = load_recipe(str(write(curate={"dedup": {"documents": None}})))
     assert recipe.curate.dedup == load_recipe(str(write())).curate.dedup == {"documents": {}}
+
+
+def test_an_address_is_not_looked_up_while_the_recipe_is_read(write):
+    source = {"path": "s3://bucket/crawl/", "name": "a", "domain": "web", "format": "warc"}
+    options = {"endpoint_url": "http://127.0.0.1:9"}
+    recipe = load_recipe(str(write(sources=[source | {"storage_options": options}])))
+    assert Source(**recipe.sources[0].model_dump()).storage_options == options
