@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.runner import lock
 from tok import about_counts, count_words, merge_counts
 
 TEXTS = [text for _, text in sorted(topics.items())]
@@ -131,4 +132,32 @@ def test_mistakes_are_told_in_a_line(corpus, tmp_path):
     assert "--memory many" in run("count", corpus, "--out", out, "--memory", "many", code=1)
     pq.write_table(pa.table({"body": ["a"]}), tmp_path / "other.parquet")
     assert "no column 'text'" in run("count", tmp_path / "other.parquet", "--out", out, code=1)
+    text = next(corpus.iterdir())
+    for arguments, said in (
+        (["--out", text], "is read from"), (["--out", corpus], "is a folder"),
+        (["--out", ""], "expected the name"), (["--out", text / "c"], "is no folder"),
+        (["--out", out, "--memory", "-1GB"], "expected a size"),
+        (["--out", out, "--memory", "inf"], "expected a size"),
+        (["--out", out, "--group", "source"], "has no such column"),
+        (["--out", out, "--group", "text"], "cannot tell kinds apart"),
+    ):  # fmt: skip
+        assert said in run("count", text, *arguments, code=1)
+    Path(f"{out}.parts").mkdir()
+    (Path(f"{out}.parts") / "progress.json").write_text('{"job": 3}')
+    assert "damaged; begin anew with --restart" in run("count", corpus, "--out", out, code=1)
     assert not out.exists()
+    run("count", text, "--out", out, "--restart")
+
+
+def test_two_counts_at_once_do_not_spoil_each_other(corpus, tmp_path):
+    out = tmp_path / "c.parquet"
+    with lock(Path(f"{out}.parts")):
+        assert "wait for it" in run("count", corpus, "--out", out, code=1)
+    run("count", corpus, "--out", out)
+    assert sorted(tmp_path.iterdir()) == [out, corpus]
+
+
+def test_text_without_words_is_counted_with_a_warning(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "", "language": "\\ud800"}\n')
+    said = run("count", tmp_path / "a.jsonl", "--out", tmp_path / "c.parquet")
+    assert "no words in the text" in said and "0 words by group, of 1 documents" in said
