@@ -32,7 +32,9 @@ _UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "G
 
 
 def _warn(message: str) -> None:
-    errors.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+    errors.print(
+        f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 @tok_app.command()

@@ -230,7 +230,8 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     (folder / "deep.jsonl").write_text("[" * 100_000 + "\n")
     Tokenizer(models.WordPiece({"a": 0}, unk_token="?")).save(str(folder / "unknown.json"))
     Tokenizer(models.BPE()).save(str(folder / "none.json"))
-    Tokenizer(models.BPE({"a": 2**31 - 1}, [])).save(str(folder / "huge.json"))
+    huge = {"type": "WordLevel", "vocab": {"a": 2**31 - 1}, "unk_token": "a"}
+    (folder / "huge.json").write_text(json.dumps({"model": huge}))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["gristmill", "tok", *arguments])
     monkeypatch.delenv("GRISTMILL_TRACEBACK", raising=False)

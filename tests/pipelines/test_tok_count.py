@@ -125,13 +125,13 @@ def test_a_disk_without_room_is_told_and_nothing_is_lost(corpus, tmp_path):
     assert out.read_bytes() == whole.read_bytes() and not Path(f"{out}.parts").exists()
 
 
-def test_mistakes_are_told_in_a_line(corpus, tmp_path):
+def test_mistakes_are_told_in_a_line(corpus, tmp_path, mistake):
     out = tmp_path / "c.parquet"
-    assert "expected one of" in run("count", corpus, "--out", out, "--scheme", "gpt9", code=1)
-    assert "no such file" in run("count", tmp_path / "none", "--out", out, code=1)
-    assert "--memory many" in run("count", corpus, "--out", out, "--memory", "many", code=1)
+    assert "expected one of" in mistake("count", corpus, "--out", out, "--scheme", "gpt9")
+    assert "no such file" in mistake("count", tmp_path / "none", "--out", out)
+    assert "--memory many" in mistake("count", corpus, "--out", out, "--memory", "many")
     pq.write_table(pa.table({"body": ["a"]}), tmp_path / "other.parquet")
-    assert "no column 'text'" in run("count", tmp_path / "other.parquet", "--out", out, code=1)
+    assert "no column 'text'" in mistake("count", tmp_path / "other.parquet", "--out", out)
     text = next(corpus.iterdir())
     for arguments, said in (
         (["--out", text], "is read from"), (["--out", corpus], "is a folder"),
@@ -141,10 +141,10 @@ def test_mistakes_are_told_in_a_line(corpus, tmp_path):
         (["--out", out, "--group", "source"], "has no such column"),
         (["--out", out, "--group", "text"], "cannot tell kinds apart"),
     ):  # fmt: skip
-        assert said in run("count", text, *arguments, code=1)
+        assert said in mistake("count", text, *arguments)
     Path(f"{out}.parts").mkdir()
     (Path(f"{out}.parts") / "progress.json").write_text('{"job": 3}')
-    assert "damaged; begin anew with --restart" in run("count", corpus, "--out", out, code=1)
+    assert "damaged; begin anew with --restart" in mistake("count", corpus, "--out", out)
     assert not out.exists()
     run("count", text, "--out", out, "--restart")
 

@@ -163,7 +163,7 @@ def test_what_is_extended_says_by_which_scheme_text_is_cut(folder, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_mistakes_are_told_in_a_line(folder, tmp_path):
+def test_mistakes_are_told_in_a_line(folder, tmp_path, mistake):
     counts, out = folder / "counts.parquet", tmp_path / "out"
     (tmp_path / "both").write_text("the\n")
     (tmp_path / "deep.json").write_text("[" * 100_000)
@@ -194,16 +194,16 @@ def test_mistakes_are_told_in_a_line(folder, tmp_path):
         (["--protect", tmp_path / "long"], "a token of 5,000 bytes"),
         (["--protect", tmp_path / "many"], "which has room for 297"),
     ):
-        assert said in run(counts, "--out", out, "--vocab-size", 300, *arguments, code=1)
-    assert "no such file" in run(tmp_path / "none", "--out", out, code=1)
-    assert "is a file; expected" in run(counts, "--out", tmp_path / "both", code=1)
+        assert said in mistake("train", counts, "--out", out, "--vocab-size", 300, *arguments)
+    assert "no such file" in mistake("train", tmp_path / "none", "--out", out)
+    assert "is a file; expected" in mistake("train", counts, "--out", tmp_path / "both")
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
-    assert "no words left" in run(tmp_path / "empty.txt", "--out", out, code=1)
-    assert "no UTF-8 at byte 3" in run(tmp_path / "bad.txt", "--out", out, code=1)
+    assert "no words left" in mistake("train", tmp_path / "empty.txt", "--out", out)
+    assert "no UTF-8 at byte 3" in mistake("train", tmp_path / "bad.txt", "--out", out)
     assert not out.exists()
     run(counts, "--out", out, "--vocab-size", 300)
-    assert "--force" in run(counts, "--out", out, "--vocab-size", 300, code=1)
+    assert "--force" in mistake("train", counts, "--out", out, "--vocab-size", 300)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_mistakes_are_told_in_a_line(folder, tmp_path):
         ([b"ab"], [5], b'{"scheme": [1]}', "its metadata is damaged"),
     ],
 )
-def test_damaged_counts_are_named(tmp_path, words, counts, about, said):
+def test_damaged_counts_are_named(tmp_path, mistake, words, counts, about, said):
     table = pa.table({"word": words, "group": ["x"] * len(words), "count": counts})
     path = tmp_path / "c.parquet"
     pq.write_table(table.replace_schema_metadata({b"gristmill.counts": about}), path)
-    told = run(path, "--out", tmp_path / "out", code=1)
+    told = mistake("train", path, "--out", tmp_path / "out")
     assert f"error: {path}: " in told and said in told and not (tmp_path / "out").exists()
