@@ -12,7 +12,10 @@ sample took is then carried on, each in proportion to one thing:
 
 What this cannot know: text unlike the sample, and what else the machine will be doing.
 
-MEASURED
+Forecast (from a quarter of the text) and run, 32,000 tokens, two busy cores: English, 24 MB: 6.0 s
+and 4.9, 338 MB of memory and 268, 138,000 words and 132,000; all languages, 75 MB: 18 s and 34, 798
+and 667 MB, 1.61 and 1.57 M; Chinese and Japanese, 44 MB: 31 s and 24, 891 and 766 MB, 0.87 and 0.90
+M; Python, 50 MB: 1.7 s and 1.5, 365 and 335 MB, 163,000 and 147,000. Of all of it, words are exact.
 """
 
 import time

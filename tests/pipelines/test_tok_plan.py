@@ -109,13 +109,12 @@ def test_a_sample_of_a_tenth_finds_how_many_words_there_are(folder, tmp_path):
     assert true / 2 < result["words"]["about"] < 2 * true
 
 
-def test_more_text_takes_more_of_everything(folder, tmp_path):
+def test_more_text_has_more_words_and_takes_more_disk(folder, tmp_path):
     few, many = (
         forecast([folder / f"{name}.parquet"], tmp_path, 1 << 18) for name in ("small", "large")
     )
     for name in ("words", "disk"):
         assert many[name]["about"] > 1.5 * few[name]["about"]
-    assert many["memory"]["about"] >= few["memory"]["about"]
     assert many["text"]["bytes"] > 4 * few["text"]["bytes"]
 
 
