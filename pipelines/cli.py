@@ -310,7 +310,10 @@ def main() -> None:
             raise
         errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as left:
+        # Typer turns an interruption into an exit without a word.
+        if isinstance(left, SystemExit) and left.code != 130:
+            raise
         errors.print("interrupted; run the same command again to go on")
         sys.exit(130)
 
@@ -318,7 +321,12 @@ def main() -> None:
 def _plain(error: BaseException) -> str:
     from rich.markup import escape
 
-    return escape(" ".join(str(error).split()) or type(error).__name__)
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    # Names of files and what stands in them must not steer the terminal.
+    text = "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else "\ufffd" for c in text)
+    return escape(text or type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ TEMPORARY = ".partial"
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; renamed to `path` when the block ends well."""
+    """Give a name beside `path` to write to; renamed to `path` when the block ends well.
+
+    A device or a pipe (/dev/stdout) is written to as it is: to put a file in its place would take
+    it from everybody. A link stays a link.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -22,6 +31,38 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path, inputs: Iterable[Path] = (), *, folder: bool = False) -> None:
+    """See before the work whether `path` can be written: a file, or the folder of several.
+
+    inputs: what is read, which must not be written over. Raises ValueError.
+    """
+    what = "folder" if folder else "file"
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{path}: a name that is no UTF-8; choose another for the {what}"
+        ) from None
+    try:
+        if not folder and not path.name:
+            raise ValueError(f"{path}: expected the name of a file to write")
+        if path.exists() and path.is_dir() != folder:
+            found = "a file" if folder else "a folder"
+            raise ValueError(f"{path}: is {found}; expected the name of a {what} to write")
+        for other in inputs:
+            if path.exists() and other.exists() and path.samefile(other):
+                raise ValueError(f"{path}: is read from, so it can't be written to; choose another")
+        above = path
+        while not above.exists():
+            above = above.parent
+        if above != path and not above.is_dir():
+            raise ValueError(f"{path}: {above} is no folder; choose another place")
+        if not os.access(above, os.W_OK):
+            raise ValueError(f"{path}: {above} cannot be written to; choose another place")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written: {error.strerror}; choose another") from None
 
 
 @contextmanager
@@ -48,7 +89,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8", "surrogatepass"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}; expected JSON") from None
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, expected JSON ({error})") from None
 
 

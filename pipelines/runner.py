@@ -158,7 +158,7 @@ class Bar:
 
 
 def make_progress(console: Console) -> Progress:
-    """Bars with what is done, how long it took and how long it will take."""
+    """Bars with what is done, how long it took and how long it will take; on terminals only."""
     return Progress(
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -167,6 +167,7 @@ def make_progress(console: Console) -> Progress:
         TimeLeft(),
         TextColumn("[dim]{task.fields[note]}"),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

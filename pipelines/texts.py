@@ -94,6 +94,15 @@ def present_columns(paths: list[Path], names: tuple[str, ...]) -> tuple[str, ...
     return tuple(name for name in names if name in found)
 
 
+def check_groups(paths: list[Path], names: tuple[str, ...]) -> None:
+    """Raise ValueError where one of the columns of --group cannot tell kinds of text apart."""
+    if taken := {"text", "key"}.intersection(names):
+        raise ValueError(f"--group {min(taken)}: a column by this name cannot tell kinds apart")
+    columns = present_columns(paths, names)
+    if missing := [name for name in names if name not in columns]:
+        raise ValueError(f"--group {missing[0]}: {paths[0]} has no such column")
+
+
 def kind_of(path: Path) -> str:
     """ "parquet", "jsonl" or, for all other files, "text"."""
     name = path.name.lower()
@@ -118,6 +127,9 @@ def parquet_batches(
         has = ", ".join(schema.names)
         raise ValueError(f"{path}: no column 'text' (it has {has}); rename the one with the text")
     key = next((name for name in ("line", "id") if name in schema.names), None)
+    for name in ("text", key, *columns):
+        if schema.names.count(name) > 1:
+            raise ValueError(f"{path}: has several columns {name!r}; expected one")
     wanted = dict.fromkeys(["text", *([key] if key else []), *columns])
     try:
         with pq.ParquetFile(path) as file:
@@ -207,7 +219,7 @@ def split_lines(raw: pa.NativeFile) -> Iterator[bytes]:
 def _row(line: bytes, where: str) -> dict:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: no JSON ({error}); expected an object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
@@ -217,10 +229,15 @@ def _row(line: bytes, where: str) -> dict:
 
 def _of_rows(rows: list[tuple], columns: tuple[str, ...]) -> pa.RecordBatch:
     values = list(zip(*rows, strict=True))
-    made = {"text": pa.array([text.encode(errors="replace").decode() for text in values[0]])}
+    made = {"text": pa.array([_valid(text) for text in values[0]])}
     for name, column in zip(("key", *columns), values[1:], strict=True):
-        made[name] = pa.array([None if x is None else str(x) for x in column], pa.string())
+        made[name] = pa.array([None if x is None else _valid(str(x)) for x in column], pa.string())
     return _batch(made)
+
+
+def _valid(text: str) -> str:
+    """JSON can spell lone surrogates, which UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode()
 
 
 def plain_batches(

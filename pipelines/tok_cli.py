@@ -25,12 +25,16 @@ AllOption = Annotated[bool, typer.Option("--all", help="Print all rows, not only
 MemoryOption = Annotated[
     str, typer.Option(help="Memory for counting before it spills to disk, as 500MB or 4GiB.")
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; all cores if not given.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Threads; all cores if not given.")
+]
 _UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def _warn(message: str) -> None:
-    errors.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+    errors.print(
+        f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 @tok_app.command()
@@ -209,10 +213,12 @@ def train(
     if json is not None and not plan:
         raise ValueError("--json: only --plan has something to write there")
     if plan:
-        from pipelines.files import write_json
+        from pipelines.files import check_output, write_json
         from pipelines.tok_plan import plan as forecast
         from pipelines.tok_plan import print_plan
 
+        if json is not None:
+            check_output(json, inputs)
         with make_progress(errors) as progress:
             result = forecast(
                 inputs, out, options, force=force, memory=_bytes(memory), threads=threads,
@@ -238,8 +244,11 @@ def _bytes(size: str) -> int:
     number = size.rstrip("BKMGibkmg")
     unit = size[len(number) :].upper()
     try:
-        return int(float(number) * _UNITS[unit if unit != "B" else ""])
-    except (ValueError, KeyError):
+        found = int(float(number) * _UNITS[unit if unit != "B" else ""])
+        if found < 0:
+            raise ValueError
+        return found
+    except (ValueError, KeyError, OverflowError):
         raise ValueError(f"--memory {size}: expected a size, as 500MB or 4GiB") from None
 
 
@@ -303,11 +312,14 @@ def compare(
     Bytes per token, tokens per word, each language's premium over English, the Gini coefficient
     over languages, Rényi efficiency and the share of the vocabulary used, by language and domain.
     """
-    from pipelines.files import atomic, write_json
+    from pipelines.files import atomic, check_output, write_json
     from pipelines.runner import make_progress
     from pipelines.tok_compare import compare as run
     from pipelines.tok_compare import print_comparison
 
+    for path in (json, html):
+        if path is not None:
+            check_output(path, text)
     with make_progress(errors) as progress:
         result = run(
             tokenizers, text, groups=tuple(group or ()), reference=reference,
@@ -320,7 +332,7 @@ def compare(
         from pipelines.tok_page import comparison_page
 
         with atomic(html) as temporary:
-            temporary.write_text(comparison_page(result), "utf-8")
+            temporary.write_text(comparison_page(result), "utf-8", "replace")
     print_comparison(result, console, everything)
 
 
@@ -349,10 +361,13 @@ def inspect(
     characters, near-duplicates by case and leading space, special tokens, and with --counts how
     often each token occurred in training.
     """
-    from pipelines.files import write_json
+    from pipelines.files import check_output, write_json
     from pipelines.tok_inspect import inspect as run
     from pipelines.tok_inspect import print_inspection
 
+    for path in (json, table):
+        if path is not None:
+            check_output(path, [p for p in (file, counts) if p is not None])
     result, tokens = run(tokenizer, text, file, counts, table, everything=everything)
     if json is not None:
         write_json(json, result)
@@ -362,6 +377,8 @@ def inspect(
 def _range(lines: str) -> tuple[int, int]:
     first, _, last = lines.partition("-")
     try:
+        if not 0 <= int(first) <= int(last) < 1 << 63:
+            raise ValueError
         return int(first), int(last)
     except ValueError:
         raise ValueError(f"--lines {lines}: expected FIRST-LAST, as 999-1996") from None

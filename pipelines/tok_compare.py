@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipelines.runner import Bar
-from pipelines.texts import present_columns, read_texts
+from pipelines.texts import check_groups, kind_of, present_columns, read_texts
 from tok import Encoder
 from tok.evaluate import ALPHA, count_tokens, measure, premium_by, survey
 
@@ -46,6 +46,7 @@ PREMIUM = {
     "lines": "tokens over {reference} tokens for the same lines",
     "documents": "tokens per document over those of {reference} (the text is not parallel)",
 }
+MOST_IDS = 1 << 24
 _ROWS = 15
 
 
@@ -67,12 +68,9 @@ def compare(
     "vocab_size", "all": measures, "by": {column: {value: measures}}}}}. Raises ValueError for
     whatever a user can mend.
     """
-    encoders = {name: (path, Encoder.load(path)) for name, path in named(tokenizers).items()}
-    if taken := {"text", "key"}.intersection(groups):
-        raise ValueError(f"--group {taken.pop()}: a column by this name cannot tell kinds apart")
+    encoders = {name: (path, load_encoder(path)) for name, path in named(tokenizers).items()}
+    check_groups(texts, groups)
     columns = present_columns(texts, tuple(dict.fromkeys(("language", "domain", *groups))))
-    if missing := [name for name in groups if name not in columns]:
-        raise ValueError(f"--group {missing[0]}: {texts[0]} has no such column")
     skipped: list[Path] = []
 
     def batches():
@@ -112,7 +110,10 @@ def compare(
             done += size
             bar.at(done)
 
-        counts = count_tokens(encoder, batches(), found, tell)
+        try:
+            counts = count_tokens(encoder, batches(), found, tell)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         measured = measure(found, counts, reference)
         del counts
         result[name] = {
@@ -134,11 +135,26 @@ def compare(
     return {"text": about, "tokenizers": result}
 
 
+def load_encoder(path: Path | str) -> Encoder:
+    """Read a tokenizer whose ids can be counted in tables; raises ValueError naming the file."""
+    if kind_of(Path(path)) != "text":
+        raise ValueError(f"{path}: is text, no tokenizer; give --text before each file of text")
+    encoder = Encoder.load(path)
+    if not 0 < encoder.vocab_size <= MOST_IDS:
+        raise ValueError(
+            f"{path}: has ids up to {encoder.vocab_size - 1:,}; expected some, and none above "
+            f"{MOST_IDS:,}"
+        )
+    return encoder
+
+
 def named(arguments: list[str]) -> dict[str, Path]:
     """Name → path of tokenizers given as a path or name=path, in order; the names differ."""
     result: dict[str, Path] = {}
     for argument in arguments:
         name, given, rest = argument.partition("=")
+        if given and not (name and rest) and not Path(argument).exists():
+            raise ValueError(f"{argument}: expected name=path, or a path")
         path = Path(rest if given and not Path(argument).exists() else argument)
         if not (given and not Path(argument).exists()):
             whole = path.resolve()

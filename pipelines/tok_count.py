@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import Progress
 
-from pipelines.files import atomic, read_json, write_json, writing
-from pipelines.runner import Bar
-from pipelines.texts import find_files, present_columns, read_texts
+from pipelines.files import atomic, check_output, read_json, write_json, writing
+from pipelines.runner import Bar, lock
+from pipelines.texts import check_groups, find_files, present_columns, read_texts
 from tok import SCHEMES, WordCounter, write_counts
 
 
@@ -40,18 +40,21 @@ def count(
     if scheme not in SCHEMES:
         raise ValueError(f"--scheme {scheme}: expected one of {', '.join(SCHEMES)}")
     files = find_files(texts)
+    check_output(out, files)
+    check_groups(texts, columns)
     columns = columns or present_columns(texts, ("domain", "language"))
     job = {"scheme": scheme, "groups": list(columns), "files": [_identity(path) for path in files]}
     parts = out.with_name(out.name + ".parts")
     with writing(out, AGAIN):
-        state = _state(parts, job, restart)
         parts.mkdir(parents=True, exist_ok=True)
-    try:
-        return _count(texts, out, parts, state, memory, threads, progress, warn)
-    finally:
-        # Nothing to go on from: leave nothing behind.
-        if not state["runs"]:
-            shutil.rmtree(parts, ignore_errors=True)
+    with lock(parts):
+        state = _state(parts, job, restart)
+        try:
+            return _count(texts, out, parts, state, memory, threads, progress, warn)
+        finally:
+            # Nothing to go on from: leave nothing behind.
+            if not state["runs"]:
+                shutil.rmtree(parts, ignore_errors=True)
 
 
 AGAIN = "make room or choose another place, and run the same command again: it goes on from there"
@@ -97,6 +100,8 @@ def _count(
     with writing(out, AGAIN), atomic(out) as temporary:
         rows = write_counts(counter.batches(), temporary, about)
     shutil.rmtree(parts)
+    if not rows:
+        warn(f"{texts[0]}: no words in the text")
     bar.at(total, total, "done")
     return about | {"rows": rows, "seconds": time.monotonic() - clock}
 
@@ -107,11 +112,14 @@ def _identity(path: Path) -> list:
 
 
 def _state(parts: Path, job: dict, restart: bool) -> dict:
-    if restart:
-        shutil.rmtree(parts, ignore_errors=True)
-    state = read_json(parts / "progress.json")
+    new = {"job": job, "runs": 0, "batches": 0, "documents": 0, "bytes": 0}
+    state = None if restart else read_json(parts / "progress.json")
     if state is None:
-        return {"job": job, "runs": 0, "batches": 0, "documents": 0, "bytes": 0}
+        return new
+    if not isinstance(state, dict) or {k: type(v) for k, v in state.items()} != {
+        k: type(v) for k, v in new.items()
+    }:
+        raise ValueError(f"{parts}/progress.json: damaged; begin anew with --restart")
     differs = [key for key in job if state["job"].get(key) != job[key]]
     if differs:
         raise ValueError(

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from curation.formats import DAMAGE, one_line
 from pipelines.files import atomic
-from tok import Encoder
+from pipelines.tok_compare import load_encoder
+from tok.counts import read_batches
 from tok.vocabulary import (
     count_in_words,
     describe,
@@ -53,10 +53,13 @@ def inspect(
     """
     tokens: list[tuple[int, bytes]] = []
     text = _text(text, file)
-    encoder = Encoder.load(tokenizer)
+    encoder = load_encoder(tokenizer)
     result: dict = {"tokenizer": str(tokenizer), "vocab_size": encoder.vocab_size}
     if text is not None:
-        ids, _ = encoder.encode_batch([text])
+        try:
+            ids, _ = encoder.encode_batch([text])
+        except ValueError as error:
+            raise ValueError(f"{tokenizer}: {error}") from None
         tokens = [(int(i), encoder.token_bytes(int(i))) for i in ids]
         result["text"] = {
             "bytes": len(text.encode()),
@@ -64,7 +67,9 @@ def inspect(
         }
     if text is None or counts is not None or table is not None:
         vocabulary = read_vocabulary(Path(tokenizer))
-        counted = None if counts is None else count_in_words(encoder, _words(counts))
+        counted = None
+        if counts is not None:
+            counted = count_in_words(encoder, read_batches(counts, ("word", "count")))
         described = describe(encoder, vocabulary, counted)
         if table is not None:
             with atomic(table) as temporary:
@@ -225,19 +230,3 @@ def _text(text: str | None, file: Path | None) -> str | None:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: no UTF-8 at byte {error.start:,}; convert it") from None
-
-
-def _words(path: Path):
-    """Batches of a table of counts."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; --counts wants a table of counted words (Parquet)")
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if missing := {"word", "count"}.difference(names):
-                raise ValueError(f"no column {min(missing)!r} (it has {', '.join(names)})")
-            yield from file.iter_batches(1 << 16, columns=["word", "count"])
-    except DAMAGE as error:
-        raise ValueError(
-            f"{path}: {one_line(error)}; --counts wants a Parquet table of `word` and `count`"
-        ) from None

@@ -10,12 +10,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
+from curation.formats import DAMAGE, one_line
+from pipelines.files import check_output
 from pipelines.texts import read_texts
-from tok import COUNTS_SCHEMA, SCHEMES, about_counts
+from tok import COUNTS_SCHEMA, SCHEMES, Vocabulary, about_counts, protect
 from tok.assemble import max_tokens, vocabulary_of
 from tok.load import Definition, read_definition
 
@@ -48,8 +49,8 @@ class Job:
     """What a training is to do, as far as its options and the kind of its inputs tell.
 
     scheme: of the words that are counted first; superword: of those counted then, if any. counted:
-    the inputs are counts. size: bytes and merges in the end. base: the tokenizer that is extended.
-    dev: lines by language, for parity.
+    the inputs are counts. size: bytes and merges in the end. start: the bytes, and what is
+    protected. base: the tokenizer that is extended. dev: lines by language, for parity.
     """
 
     options: Options
@@ -57,7 +58,7 @@ class Job:
     superword: str | None
     counted: bool
     size: int
-    protected: list[bytes]
+    start: Vocabulary
     forbidden: list[bytes]
     base: Definition | None
     dev: dict[str, list[str]]
@@ -65,13 +66,22 @@ class Job:
 
 def prepare(inputs: list[Path], out: Path, options: Options, *, force: bool = False) -> Job:
     """Check what can be checked before the work; raises ValueError for what a user can mend."""
+    check_output(out, folder=True)
     if (out / "tokenizer.json").exists() and not force:
         raise ValueError(f"{out}: holds a tokenizer already; --force replaces it")
     for group, factor in options.weights.items():
         if not 0 <= factor < math.inf:
             raise ValueError(f"--weight {group}={factor}: expected a number, 0 or more")
-    if not 0 < options.temperature < math.inf:
-        raise ValueError(f"--temperature {options.temperature}: must be positive")
+    for name, most in _MOST.items():
+        value = getattr(options, name)
+        option = "--" + name.replace("_", "-")
+        if value is not None and not value <= most:
+            raise ValueError(f"{option} {value}: expected at most {most:,}")
+    for name in ("temperature", "parity_alpha"):
+        if not 0 < (value := getattr(options, name)) < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be positive")
+    if options.parity is None and (options.parity_merges or options.parity_window):
+        raise ValueError("--parity-merges, --parity-window: do nothing without --parity")
     counted, scheme = _kind_of(inputs)
     base = None
     if options.extend is not None:
@@ -107,7 +117,30 @@ def prepare(inputs: list[Path], out: Path, options: Options, *, force: bool = Fa
         raise ValueError(
             f"{options.forbid}: forbids {min(both)!r}, which {options.protect} protects"
         )
-    return Job(options, scheme, superword, counted, size, protected, forbidden, base, dev)
+    start = _protected(protected, options, size)
+    return Job(options, scheme, superword, counted, size, start, forbidden, base, dev)
+
+
+_MOST = {
+    "vocab_size": 1 << 30, "min_count": 1 << 53, "max_token_bytes": 1 << 20, "reserved": 1 << 16,
+    "parity_merges": 1 << 30, "parity_window": 1 << 30,
+}  # fmt: skip
+
+
+def _protected(tokens: list[bytes], options: Options, size: int) -> Vocabulary:
+    """The vocabulary with these tokens, which training goes on from."""
+    if long := [token for token in tokens if len(token) > options.max_token_bytes]:
+        raise ValueError(
+            f"{options.protect}: a token of {len(long[0]):,} bytes, {long[0][:20]!r}…; expected at "
+            f"most {options.max_token_bytes} (--max-token-bytes)"
+        )
+    start = protect(tokens)
+    if len(start) > size:
+        raise ValueError(
+            f"{options.protect}: its tokens and their beginnings take {len(start):,} of "
+            f"--vocab-size, which has room for {size:,}; protect fewer, or raise it"
+        )
+    return start
 
 
 def _kind_of(inputs: list[Path]) -> tuple[bool, str | None]:
@@ -131,8 +164,8 @@ def _holds_counts(path: Path) -> bool:
         return False
     try:
         return set(COUNTS_SCHEMA.names) <= set(pq.read_schema(path).names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: cannot be opened as Parquet ({error})") from None
+    except DAMAGE as error:
+        raise ValueError(f"{path}: cannot be opened as Parquet: {one_line(error)}") from None
 
 
 def _base(options: Options) -> tuple[Definition, int]:
@@ -153,7 +186,10 @@ def _base(options: Options) -> tuple[Definition, int]:
         merges = len(vocabulary_of(json.loads(base.source)))
     except ValueError as error:
         raise ValueError(f"{options.extend}: cannot be extended: {error}") from None
-    have = Tokenizer.from_str(base.source).get_vocab_size()
+    try:
+        have = Tokenizer.from_str(base.source).get_vocab_size()
+    except Exception as error:  # of no narrower kind
+        raise ValueError(f"{options.extend}: `tokenizers` cannot read it: {error}") from None
     if options.vocab_size <= have:
         raise ValueError(
             f"--vocab-size {options.vocab_size}: {options.extend} has {have} tokens already; "

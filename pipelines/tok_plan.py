@@ -1,27 +1,30 @@
 """`gristmill tok train … --plan`: what a training will take, told from a sample, writing nothing.
 
 Some 64 MB are drawn from the text (`text_sample`), or a million rows from counts, and go through
-what the run does, with its options: an eighth of them, half of them, and for counting all. So
-speeds are those of this machine at this moment, and whatever the options cost is in them. What
-grows with the text is carried on from there:
+what the run does, with its options, so speeds are those of this machine at this moment. What the
+sample took is then carried on, each in proportion to one thing:
 
-* Distinct words follow Heaps' law, V = K N^b, where b itself falls slowly as N grows: by 1 to 3
-  percent with every doubling, in what was measured (code, English, 262 languages together; not at
-  all for superwords). b is what the sample shows between its eighth and its whole; the forecast
-  lets it fall by 1.5 percent, the bounds by nothing and by 3.
-* Counting takes a time for each byte of text, and one for each row of the table in the end.
-  Learning, and memory, grow with the bytes of the distinct words (see `tok/native/corpus.cpp`).
+* Distinct words grow with the text by Heaps' law, N^b, where b itself falls slowly: by 1 to 3
+  percent with every doubling, in what was measured. b is what the sample shows from its quarter to
+  its whole; the forecast lets it fall by 1.5 percent, the bounds by nothing and by 3.
+* Reading and counting take a time for each byte of text. Sorting and writing the counts, learning,
+  and all memory and disk, go with the distinct words.
 
 What this cannot know: text unlike the sample, and what else the machine will be doing.
+
+Forecast (from a quarter of the text) and run, 32,000 tokens, two busy cores: English, 24 MB: 6.0 s
+and 4.9, 338 MB of memory and 268, 138,000 words and 132,000; all languages, 75 MB: 18 s and 34, 798
+and 667 MB, 1.61 and 1.57 M; Chinese and Japanese, 44 MB: 31 s and 24, 891 and 766 MB, 0.87 and 0.90
+M; Python, 50 MB: 1.7 s and 1.5, 365 and 335 MB, 163,000 and 147,000. Of all of it, words are exact.
 """
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -41,75 +44,37 @@ from tok.counts import read_batches
 SAMPLE = 64 << 20
 _BATCH = 8 << 20
 _ROWS = 1 << 20
-_FALLS = 0.015  # of the exponent, with every doubling of the text
-_NEAR = 0.3  # how far off the times and the memory of one more run on the same text may well be
-_MERGING = (
-    3  # sorting, writing, reading and adding spilled rows up, in times of sorting and writing
-)
+_FALLS = np.array([2, 1, 0]) * 0.015  # of the exponent, with every doubling of the text
+_NEAR = np.array([0.7, 1, 1.3])  # how far off the times and the memory of a run may well be
+_MERGING = 3  # spilled rows are sorted, written, read and added up: in times of sorting and writing
 _TOKENIZER = 60  # bytes that the tokenizer's files take for a token
 
 
-@dataclass(frozen=True)
-class Range:
-    """A forecast, and between what it may well lie."""
+def growth(part: float, times: float) -> np.ndarray:
+    """How many times as many distinct words there are in `times` as much text: [low, about, high].
 
-    low: float
-    about: float
-    high: float
-
-    def __mul__(self, factor: float) -> "Range":
-        return Range(self.low * factor, self.about * factor, self.high * factor)
-
-    def __add__(self, other: "Range") -> "Range":
-        return Range(self.low + other.low, self.about + other.about, self.high + other.high)
-
-    def map(self, function: Callable[[float], float]) -> "Range":
-        return Range(function(self.low), function(self.about), function(self.high))
-
-
-def exactly(value: float) -> Range:
-    return Range(value, value, value)
-
-
-def carried_on(small: tuple[float, float], whole: tuple[float, float], to: float) -> Range:
-    """Carry a growing quantity on: (bytes of text, quantity) of a part of the sample and of all."""
-    (n1, v1), (n, v) = small, whole
-    if to <= n or not 0 < v1 < v:
-        return exactly(v)
-    b = min(math.log(v / v1) / math.log(n / n1), 1.0)
-    between, further = math.log2(n / n1) / 2, math.log2(to / n)
-
-    def grown(falls: float) -> float:
-        q = 1 - falls
-        steps = q * (1 - q**further) / (1 - q) if falls else further
-        return v * 2 ** (b * q**between * steps)
-
-    return Range(grown(2 * _FALLS), grown(_FALLS), grown(0))
-
-
-@dataclass
-class Stage:
-    """What counting a part of the sample by one scheme took and gave."""
-
-    table: pa.Table
-    text: int  # bytes of text
-    rows: int
-    words: int  # distinct ones, whatever their group
-    word_bytes: int  # of those
-    held: int  # bytes of the hash tables in the end
-    count_seconds: float
-    table_seconds: float  # sorting, compressing
-    disk: int
-    peak: int
+    part: the share of the sample's words that a quarter of the sample has.
+    """
+    doublings = np.log2(max(times, 1))
+    exponent = -np.log2(min(max(part, 0.25), 1)) / 2
+    # The exponent was seen a doubling before the sample's end, and is wanted half the way on.
+    return 2 ** (doublings * exponent * (1 - _FALLS * (1 + doublings / 2)).clip(0.3))
 
 
 @dataclass
 class Trial:
-    """Learning from a part of the sample."""
+    """What counting some text by one scheme took and gave. rows: of counts; words: distinct ones;
+    seconds, sorting: until the counts are there, and until they are a table and written; held:
+    bytes of the hash tables in the end; disk: bytes of the file; peak: bytes of memory."""
 
+    table: pa.Table
+    rows: int
+    words: int
     seconds: float
+    sorting: float
+    held: int
+    disk: int
     peak: int
-    vocab_size: int
 
 
 def plan(
@@ -127,129 +92,78 @@ def plan(
     """Forecast what `train` with the same arguments takes; JSON-able.
 
     sample: bytes of text to draw. Returns scheme, vocab_size, text and sample (absent for counts),
-    stages (of counting), notes, planning_seconds, and as {low, about, high}: words, memory and disk
-    (bytes), counting_seconds, learning_seconds, and seconds, the sum of both. Raises ValueError for
-    what `train` says before its work.
+    spills (how often counting will), notes, planning_seconds, and as {low, about, high}: words,
+    memory and disk (bytes), counting_seconds, learning_seconds, and seconds, the sum of both.
+    Raises ValueError for what `train` says before its work.
     """
-    clock = time.monotonic()
+    clock, base = time.monotonic(), _memory("VmRSS")
     job = prepare(inputs, out, options, force=force)
-    bar = Bar(progress, progress.add_task("sample", total=4, note=""))
+    bar = Bar(progress, progress.add_task("sample", total=3, note=""))
+    result: dict = {"scheme": job.superword or job.scheme, "vocab_size": options.vocab_size}
+    disk, peaks, spills = np.full(3, options.vocab_size * _TOKENIZER), [], 0
+    counting = np.zeros(3)
     if job.counted:
-        result = _of_counts(inputs, job, threads, bar, warn)
+        paths = [inputs, *([[options.superword_counts]] if job.superword else [])]
+        drawn = [_some_rows(some) for some in paths]
+        tables, shares = [table for table, _ in drawn], [share for _, share in drawn]
+        share, own = 1.0, sum(table.nbytes for table in tables)
+        # Sorted by words, a share of the rows has that share of the words.
+        more = np.full(3, 1 / shares[0])
+        words, more_words = len(weigh(tables[0])) * more, np.full(3, 1 / shares[-1])
+        counting += time.monotonic() - clock
+        whole = min(shares) == 1
     else:
-        result = _of_text(inputs, job, memory, threads, sample, bar, warn)
-    bar.at(4, 4)
-    about = {"scheme": job.superword or job.scheme, "vocab_size": options.vocab_size}
-    return about | result | {"planning_seconds": round(time.monotonic() - clock, 1)}
-
-
-def _of_text(
-    inputs: list[Path], job: Job, memory: int, threads: int | None, most: int, bar: Bar,
-    warn: Callable,
-) -> dict:  # fmt: skip
-    columns = present_columns(inputs, ("domain", "language"))
-    sample = sample_texts(inputs, columns, most)
-    size, own = sample.size, sample.table.nbytes
-    if not size:
-        raise ValueError(NOTHING)
-    share = min(size / sample.bytes, 1)
-    groups = {g for b in sample.table.to_batches() for g in groups_of(b, columns)}
-    job, notes = _with_known_weights(job, groups, sample.whole)
-    schemes = [job.scheme, *([job.superword] if job.superword else [])]
-
-    def counted(part: int) -> list[Stage]:
-        table = _first(sample.table, size // part)
-        return [_count(table, columns, scheme, threads, own) for scheme in schemes]
-
-    def learned(stages: list[Stage], part: int, tell: Callable = lambda message: None) -> Trial:
-        return _learn([stage.table for stage in stages], job, threads, share / part, own, tell)
-
-    bar.at(1)
-    small, half = counted(8), counted(2)
+        columns = present_columns(inputs, ("domain", "language"))
+        drawn = sample_texts(inputs, columns, sample)
+        if not drawn.size:
+            raise ValueError(NOTHING)
+        times, own, tables = drawn.bytes / drawn.size, drawn.table.nbytes, []
+        share, whole = 1 / times, times <= 1
+        bar.at(1)
+        for scheme in [job.scheme, *([job.superword] if job.superword else [])]:
+            quarter = _count(_first(drawn.table, drawn.size // 4), columns, scheme, threads, own)
+            all_ = _count(drawn.table, columns, scheme, threads, own)
+            more = growth(quarter.rows / max(all_.rows, 1), times)
+            more_words = growth(quarter.words / max(all_.words, 1), times)
+            runs = int(all_.held * more[1] // memory)
+            spills = max(spills, runs)
+            counting += drawn.seconds + all_.seconds * times
+            counting += all_.sorting * more * (_MERGING if runs else 1)
+            disk = disk + all_.disk * more * (2 if runs else 1)
+            most = max(memory / max(all_.held, 1), 1)
+            peaks.append(base + (all_.peak - base) * np.minimum(more, most))
+            # A plain file is read whole: its bytes, the string they are, and that again for Arrow.
+            peaks[-1] += 4 * drawn.largest if drawn.largest > _BATCH else 0
+            words = all_.words * more_words if not tables else words
+            tables.append(all_.table)
+        result["text"] = {"files": drawn.files, "documents": drawn.documents, "bytes": drawn.bytes}
+        result["sample"] = {"bytes": drawn.size, "share": share}
     bar.at(2)
-    learned_small, learned_half = learned(small, 8), learned(half, 2, warn)
+    job, notes = _with_known_weights(job, tables[0], whole)
+    seconds, peak = _learn(tables, job, threads, share, own, warn)
+    peaks.append(base + (peak - base) * more_words)
+    learning = seconds * more_words
     bar.at(3)
-    whole = counted(1)
-
-    counting, disk, peaks, stages = exactly(0), exactly(job.options.vocab_size * _TOKENIZER), [], []
-    for a, c in zip(small, whole, strict=True):
-        rows = carried_on((a.text, a.rows), (c.text, c.rows), sample.bytes)
-        held = rows * (c.held / c.rows)
-        runs = math.ceil(held.about / memory) if held.about > memory else 0
-        work = rows * ((_MERGING if runs else 1) * c.table_seconds / c.rows)
-        counting += exactly(sample.read_seconds + sample.bytes * c.count_seconds / c.text) + work
-        table = rows * (c.disk / c.rows)
-        disk += table * (2 if runs else 1)
-        in_memory = rows.map(lambda n, c=c: min(n, memory * c.rows / c.held))
-        peaks.append(_line((a.rows, a.peak), (c.rows, c.peak), in_memory))
-        words = carried_on((a.text, a.words), (c.text, c.words), sample.bytes)
-        doubled = carried_on((a.text, a.words), (c.text, c.words), 2 * c.text)
-        stages.append(
-            {"rows": asdict(rows), "words": asdict(words), "held": asdict(held), "runs": runs,
-             "for_twice_the_text": doubled.about / c.words, "counts_bytes": asdict(table)}
-        )  # fmt: skip
-    a, b, c = small[-1], half[-1], whole[-1]
-    size_of_words = carried_on((a.text, a.word_bytes), (c.text, c.word_bytes), sample.bytes)
-    learning = size_of_words * (learned_half.seconds / b.word_bytes)
-    points = [(a.word_bytes, learned_small.peak), (b.word_bytes, learned_half.peak)]
-    peaks.append(_line(*points, size_of_words))
-    peak = max(peaks, key=lambda peak: peak.about)
-    if sample.largest_file > _BATCH:
-        # A plain file is read whole: its bytes, the string they are, and that again for Arrow.
-        peak += exactly(4 * sample.largest_file)
-    if sample.cut:
-        notes.append(
-            "some pieces (row groups, compressed files) are too large to be read to their ends "
-            "here; what was not seen of them is taken to be like their beginnings"
-        )
-    if sample.skipped:
-        notes.append(f"{len(sample.skipped)} files in the sample are no UTF-8: they are left out")
-    return {
-        "text": {"files": sample.files, "documents": sample.documents, "bytes": sample.bytes},
-        "sample": {"bytes": size, "share": 1.0 if sample.whole else share},
-        "stages": stages,
-        **_forecast(counting, learning, Range(**stages[0]["words"]), peak, disk, notes),
-    }
-
-
-def _of_counts(inputs: list[Path], job: Job, threads: int | None, bar: Bar, warn: Callable) -> dict:
-    paths = [inputs, *([[job.options.superword_counts]] if job.superword else [])]
-    clock = time.monotonic()
-    tables, shares = zip(*map(_some_rows, paths), strict=True)
-    reading = exactly(time.monotonic() - clock)
-    bar.at(1)
-    groups = set(pc.unique(tables[0]["group"]).to_pylist())
-    job, notes = _with_known_weights(job, groups, shares[0] == 1)
-    own, trials, sizes = sum(table.nbytes for table in tables), [], []
-    for part, tell in ((4, lambda message: None), (1, warn)):
-        parts = [_nth(table, part) for table in tables]
-        sizes.append(pc.sum(pc.binary_length(weigh(parts[-1])["word"])).as_py() or 0)
-        trials.append(_learn(parts, job, threads, 1.0, own, tell))
-        bar.at(len(trials) + 1)
-    learning = exactly(trials[1].seconds / shares[-1])
-    points = [(size, trial.peak) for size, trial in zip(sizes, trials, strict=True)]
-    peak = _line(*points, exactly(sizes[1] / shares[-1]))
-    if len(inputs) > 1:
+    if job.counted and len(inputs) > 1:
         notes.append("words that several of the files have count once for each: upper bounds")
-    words = exactly(len(weigh(tables[0])) / shares[0])
-    disk = exactly(job.options.vocab_size * _TOKENIZER)
-    return {"stages": [], **_forecast(reading, learning, words, peak, disk, notes)}
+    ranges = {
+        "words": words,
+        "memory": np.max(peaks, axis=0) * _NEAR,
+        "disk": disk,
+        "counting_seconds": counting * _NEAR,
+        "learning_seconds": learning * _NEAR,
+        "seconds": (counting + learning) * _NEAR,
+    }
+    for name, value in ranges.items():
+        low, about, high = value.astype(float).tolist()
+        result[name] = {"low": low, "about": about, "high": high}
+    result |= {"spills": spills, "notes": notes}
+    return result | {"planning_seconds": round(time.monotonic() - clock, 1)}
 
 
-def _forecast(
-    counting: Range, learning: Range, words: Range, peak: Range, disk: Range, notes: list[str]
-) -> dict:
-    ranges = {"words": words, "disk": disk}
-    for name, value in (
-        ("counting_seconds", counting), ("learning_seconds", learning),
-        ("seconds", counting + learning), ("memory", peak),
-    ):  # fmt: skip
-        ranges[name] = Range(value.low * (1 - _NEAR), value.about, value.high * (1 + _NEAR))
-    return {name: asdict(value) for name, value in ranges.items()} | {"notes": notes}
-
-
-def _with_known_weights(job: Job, groups: set[str], whole: bool) -> tuple[Job, list[str]]:
+def _with_known_weights(job: Job, counts: pa.Table, whole: bool) -> tuple[Job, list[str]]:
     """The job without weights for groups that a sample lacks, and a note that says so."""
+    groups = set(pc.unique(counts["group"]).to_pylist())
     missing = [group for group in job.options.weights if group not in groups]
     if whole or not missing:
         return job, []
@@ -266,7 +180,7 @@ def _first(table: pa.Table, size: int) -> pa.Table:
 
 def _count(
     table: pa.Table, columns: tuple[str, ...], scheme: str, threads: int | None, own: int
-) -> Stage:
+) -> Trial:
     """Count a part of the sample as `tok count` does. own: bytes in memory of the sample itself."""
     _start_peak()
     clock = time.monotonic()
@@ -278,27 +192,24 @@ def _count(
     counts = counter.table()
     sink = pa.BufferOutputStream()
     write_counts([counts], sink)
-    seconds, peak = time.monotonic() - counted, _peak() - own
-    words = weigh(counts)["word"]
-    return Stage(
-        counts, size, rows=len(counts), words=len(words),
-        word_bytes=pc.sum(pc.binary_length(words)).as_py() or 0, held=held,
-        count_seconds=counted - clock, table_seconds=seconds, disk=sink.tell(), peak=peak,
-    )  # fmt: skip
+    sorting, peak = time.monotonic() - counted, _memory("VmHWM") - own
+    words = len(weigh(counts))
+    return Trial(counts, len(counts), words, counted - clock, sorting, held, sink.tell(), peak)
 
 
 def _learn(
     tables: list[pa.Table], job: Job, threads: int | None, share: float, own: int, warn: Callable
-) -> Trial:
-    """Learn from the counts of each stage. share: of all text; the least count is as much lower."""
+) -> tuple[float, int]:
+    """Learn from the counts of each stage: seconds, bytes of memory at the peak.
+
+    share: of all text; the least count is as much lower, so that as many merges are made.
+    """
     least = max(round(job.options.min_count * share), 1)
     job = replace(job, options=replace(job.options, min_count=least))
     _start_peak()
     clock = time.monotonic()
-    learned = learn(job, tables[0], lambda: tables[1], threads, lambda n: None, warn)
-    learned.tokenizer.to_str()
-    seconds = time.monotonic() - clock
-    return Trial(seconds, _peak() - own, learned.tokenizer.get_vocab_size())
+    learn(job, tables[0], lambda: tables[-1], threads, lambda n: None, warn).tokenizer.to_str()
+    return time.monotonic() - clock, _memory("VmHWM") - own
 
 
 def _some_rows(paths: list[Path]) -> tuple[pa.Table, float]:
@@ -312,18 +223,9 @@ def _some_rows(paths: list[Path]) -> tuple[pa.Table, float]:
         for at in range(0, len(batch), 1024 * step)
     ]
     table = pa.Table.from_batches(parts, COUNTS_SCHEMA).combine_chunks()
-    return table, len(table) / max(total, 1)
-
-
-def _nth(table: pa.Table, n: int) -> pa.Table:
-    """Every n-th block of rows."""
-    return pa.concat_tables([table.slice(at, 1024) for at in range(0, len(table), 1024 * n)])
-
-
-def _line(a: tuple[float, float], b: tuple[float, float], to: Range) -> Range:
-    """Carry memory on along the straight line through two points (size, memory), never below."""
-    slope = max((b[1] - a[1]) / (b[0] - a[0]), 0) if b[0] > a[0] else 0
-    return to.map(lambda n: b[1] + slope * max(n - b[0], 0))
+    if not len(table):
+        raise ValueError(NOTHING)
+    return table, len(table) / total
 
 
 def _start_peak() -> None:
@@ -333,54 +235,34 @@ def _start_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
-    """The most memory, in bytes, that this process has held since `_start_peak`, or ever."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) << 10
-    except (OSError, IndexError):
-        import resource
-        import sys
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most << 10
+def _memory(what: str) -> int:
+    """Bytes that this process holds ("VmRSS"), or held at most ("VmHWM"); 0 if unknown."""
+    with suppress(OSError, IndexError):
+        return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) << 10
+    return 0
 
 
 def print_plan(result: dict, console: Console) -> None:
     """Print a forecast as a table: what is expected, and between what it may lie."""
-    table = Table(
-        title=f"forecast: {result['vocab_size']:,} tokens, scheme {result['scheme']}",
-        title_justify="left",
-    )
+    title = f"forecast: {result['vocab_size']:,} tokens, scheme {result['scheme']}"
+    table = Table(title=title, title_justify="left")
     for column in ("", "about", "between"):
         table.add_column(column, justify="left" if column == "" else "right")
-
-    def row(name: str, value: dict, form: Callable[[float], str]) -> None:
-        near = form(value["low"]) == form(value["high"])
-        table.add_row(name, form(value["about"]), "" if near else
-                      f"{form(value['low'])} and {form(value['high'])}")  # fmt: skip
-
     if text := result.get("text"):
-        files = f"{text['files']:,} files" if text["files"] != 1 else "one file"
-        table.add_row(f"text, {files}", size(text["bytes"]), "")
-        table.add_row("documents", f"{text['documents']:,}", "")
         part = result["sample"]
-        table.add_row("sample of it", f"{size(part['bytes'])} ({part['share']:.1%})", "")
-    row("distinct words", result["words"], number)
-    for stage in result["stages"][:1]:
-        table.add_row("  for twice the text", f"{stage['for_twice_the_text']:.2f} times", "")
-    if result["stages"]:
-        row("counting", result["counting_seconds"], duration)
-    row("learning", result["learning_seconds"], duration)
-    row("time", result["seconds"], duration)
-    row("peak memory", result["memory"], size)
-    for stage in result["stages"]:
-        row("  of which counting, at most", stage["held"], size)
-    spills = [stage["runs"] for stage in result["stages"] if stage["runs"]]
-    if result["stages"]:
-        told = f"yes, about {max(spills)} times" if spills else "no"
-        table.add_row("spills (--memory)", told, "")
-    row("disk", result["disk"], size)
+        table.add_row(f"text, files: {text['files']:,}", size(text["bytes"]))
+        table.add_row("documents", f"{text['documents']:,}")
+        table.add_row("sample of it", f"{size(part['bytes'])} ({part['share']:.1%})")
+    for name, key, form in (
+        ("distinct words", "words", number), ("counting", "counting_seconds", duration),
+        ("learning", "learning_seconds", duration), ("time", "seconds", duration),
+        ("peak memory", "memory", size), ("disk", "disk", size),
+    ):  # fmt: skip
+        low, about, high = (form(value) for value in result[key].values())
+        table.add_row(name, about, "" if low == high else f"{low} and {high}")
+    if text:
+        spills = result["spills"]
+        table.add_row("spills (--memory)", f"about {spills} times" if spills else "no")
     console.print(table)
     for note in result["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ import difflib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +32,11 @@ from tok import (
     extend_tokenizer,
     learn_merges,
     learn_merges_parity,
-    protect,
     read_counts,
     temper,
     weigh,
 )
 from tok.assemble import vocabulary_of
-from tok.trainer import BYTES
 
 NOTHING = "no words left to train on: the text is empty, or all weights are 0"
 
@@ -61,8 +60,16 @@ def train(
     counting = {"memory": memory, "threads": threads, "progress": progress, "warn": warn}
     clock = time.monotonic()
     files = inputs if job.counted else [out / "counts.parquet"]
-    if not job.counted:
-        count(inputs, files[0], scheme=job.scheme, **counting)
+    new = not out.exists()
+    try:
+        if not job.counted and not count(inputs, files[0], scheme=job.scheme, **counting)["rows"]:
+            files[0].unlink()
+            raise ValueError(NOTHING)
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                out.rmdir()
+        raise
 
     def superwords() -> pa.Table:
         path = options.superword_counts or out / "counts-superword.parquet"
@@ -133,7 +140,7 @@ def learn(
         new = options.vocab_size - tokenizer.get_vocab_size()
         tokenizer = extend_tokenizer(tokenizer, table, new, threads=threads, **learning)
         return Learned(tokenizer, vocabulary_of(json.loads(tokenizer.to_str())), len(table))
-    start = protect(job.protected) if job.protected else BYTES
+    start = job.start
     plain = job.size
     if job.superword is not None:
         plain = options.superword_after

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.progress import Progress
 
-from pipelines.files import atomic, write_json
+from pipelines.files import atomic, check_output, write_json
 from pipelines.runner import Bar
 from pipelines.texts import read_texts
 from tok import (
@@ -46,6 +46,16 @@ def weights(
     sequences: language → how many frequent sequences of its text to protect, besides all frequent
     characters. Raises ValueError for whatever a user can mend.
     """
+    check_output(out, [*counts, *like])
+    if protect_out is not None:
+        check_output(protect_out, [*counts, *like])
+        if protect_out.absolute() == out.absolute():
+            raise ValueError(f"{protect_out}: --out and --protect-out need two files")
+    for option, factors in (("--boost", boost), ("--sequences", sequences)):
+        for name, factor in factors.items():
+            if not 0 <= factor <= 1e6 or (option == "--sequences" and factor != int(factor)):
+                whole = "a whole number" if option == "--sequences" else "a number"
+                raise ValueError(f"{option} {name}={factor}: expected {whole} from 0 to 1,000,000")
     schemes = {about_counts(path).get("scheme"): path for path in counts}
     if len(schemes) > 1 or not set(schemes) <= set(SCHEMES):
         found = ", ".join(f"{path}: {scheme}" for scheme, path in schemes.items())

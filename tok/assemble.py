@@ -62,6 +62,8 @@ def max_tokens(vocab_size: int) -> int:
     if left < len(ALPHABET):
         least = len(LEADING) + len(ALPHABET)
         raise ValueError(f"vocab_size {vocab_size} is too small: expected at least {least}")
+    if vocab_size >= 1 << 31:
+        raise ValueError(f"vocab_size {vocab_size} is too large: ids have 31 bits")
     return left
 
 

@@ -62,6 +62,8 @@ def balance(
     """
     shares = dict(shares or {})
     sizes = group_bytes(counts)
+    if not sum(sizes.values()):
+        raise ValueError("the counts are empty: there is nothing to weigh")
     dev = {language: texts for language, texts in dev.items() if _bytes(texts)}
     if not dev:
         raise ValueError("the development text is empty: there is nothing to balance for")
@@ -199,6 +201,11 @@ def frequent_sequences(
 
 def _scaled(weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
     total = sum(weights[group] * size for group, size in sizes.items())
+    if not total > 0:
+        raise ValueError(
+            "all weights come to 0: no group that is free to be weighted is like the development "
+            "text; give fewer shares, or other text"
+        )
     return {group: weight * WEIGHTED_BYTES / total for group, weight in weights.items()}
 
 

@@ -26,6 +26,7 @@ from tok.texts import Texts, available_threads, text_buffers
 COUNTS_SCHEMA = pa.schema(
     [("word", pa.large_binary()), ("group", pa.string()), ("count", pa.int64())]
 )
+MOST = 1 << 53  # that a word can be counted: float64, in which counts are weighed, has no more
 _ROW_GROUP = 1 << 18
 _ABOUT = b"gristmill.counts"
 
@@ -144,24 +145,32 @@ def count_words(
     return counter.table(ordered=ordered)
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Read a file of counts a row group at a time.
+def read_batches(
+    path: Path, columns: Sequence[str] = COUNTS_SCHEMA.names
+) -> Iterator[pa.RecordBatch]:
+    """Read a file of counts, or some of its columns, a row group at a time.
 
     Raises ValueError when the file has no counts in it.
     """
+    schema = pa.schema([COUNTS_SCHEMA.field(name) for name in columns])
+    wanted = f"a table of word counts ({', '.join(columns)}), as `gristmill tok count` writes"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected {wanted}")
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: expected Parquet with word counts ({error})") from None
-    with file:
-        missing = set(COUNTS_SCHEMA.names) - set(file.schema_arrow.names)
-        if missing:
-            raise ValueError(
-                f"{path}: no column {sorted(missing)[0]!r}; expected a table of word counts "
-                f"({', '.join(COUNTS_SCHEMA.names)}), as `gristmill tok count` writes"
-            )
-        for batch in file.iter_batches(_ROW_GROUP, columns=COUNTS_SCHEMA.names):
-            yield batch.cast(COUNTS_SCHEMA)
+        with pq.ParquetFile(path) as file:
+            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+                raise ValueError(f"no column {missing[0]!r}")
+            for batch in file.iter_batches(_ROW_GROUP, columns=list(columns)):
+                batch = batch.cast(schema)
+                if empty := [c.name for c, a in zip(schema, batch, strict=True) if a.null_count]:
+                    raise ValueError(f"nulls in the column {empty[0]!r}")
+                found = pc.min_max(batch["count"])
+                if len(batch) and not 0 <= found["min"].as_py() <= found["max"].as_py() <= MOST:
+                    raise ValueError("counts below 0 or above 2^53")
+                yield batch
+    except (ValueError, OSError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path}: {why}; expected {wanted}") from None
 
 
 def merge_batches(sources: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
@@ -243,7 +252,7 @@ def weigh(counts: pa.Table, weights: Mapping[str, float] | None = None) -> pa.Ta
 
     weights multiply a group's counts (1 where a group is not named); a word's sum is rounded to
     the nearest integer, and words that come to 0 are dropped. Quick on sorted counts, and on counts
-    of one group, which are left in their order.
+    of one group, which are left in their order. Raises ValueError when counts become too large.
     """
     groups = _one_array(pc.dictionary_encode(counts["group"].cast(pa.string())))
     names = groups.dictionary.to_pylist()
@@ -261,6 +270,8 @@ def weigh(counts: pa.Table, weights: Mapping[str, float] | None = None) -> pa.Ta
         starts = np.concatenate([[0], np.flatnonzero(new.to_numpy(zero_copy_only=False)) + 1])
         values = np.add.reduceat(values, starts)
         words = words.take(pa.array(starts))
+    if not values.sum(dtype=float) < 1 << 62:
+        raise ValueError("the weighted counts come to over 2^62; give smaller weights")
     values = np.rint(values).astype(np.int64, copy=False)
     if not (values > 0).all():
         words, values = words.filter(pa.array(values > 0)), values[values > 0]
@@ -338,13 +349,18 @@ def write_counts(
 def about_counts(path: Path) -> dict:
     """What `write_counts` was told of a file of counts; {} for a file that says nothing.
 
-    Raises ValueError when the file is not Parquet.
+    Raises ValueError when the file is not Parquet, or says what `write_counts` would not.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected Parquet with word counts")
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: expected Parquet with word counts ({error})") from None
-    return json.loads(metadata.get(_ABOUT, b"{}"))
+        about = json.loads((pq.read_schema(path).metadata or {}).get(_ABOUT, b"{}"))
+        if not isinstance(about, dict) or not isinstance(about.get("scheme", ""), str):
+            raise ValueError("its metadata is damaged")
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected Parquet with word counts ({why})") from None
+    return about
 
 
 def read_counts(paths: Iterable[Path]) -> pa.Table:

@@ -247,7 +247,11 @@ class Encoder:
                 rows = [(row or b"").decode() for row in rows]
             except UnicodeDecodeError as error:
                 raise ValueError(f"a text is not valid UTF-8: {error}") from None
-            for encoding in tokenizer.encode_batch_fast(rows, add_special_tokens=False):
+            try:
+                encodings = tokenizer.encode_batch_fast(rows, add_special_tokens=False)
+            except Exception as error:  # such as a WordPiece model whose unknown token is missing
+                raise ValueError(f"`tokenizers` cannot encode with it: {error}") from None
+            for encoding in encodings:
                 pieces.append(np.array(encoding.ids, np.int32))
                 offsets.append(offsets[-1] + len(pieces[-1]))
         return np.concatenate(pieces), np.array(offsets, np.int64)

@@ -245,7 +245,8 @@ def _codes(batch: pa.RecordBatch, kinds: dict, grow: bool) -> dict[str, np.ndarr
     """Column → int64 [documents], the rows of its values in `kinds`; new values get rows."""
     result = {"": np.zeros(batch.num_rows, np.int64)}
     for name in batch.schema.names:
-        if name in ("text", "key"):
+        # A caller may have dropped a kind that told nothing apart.
+        if name in ("text", "key") or not (grow or name in kinds):
             continue
         encoded = pc.fill_null(batch[name], UNKNOWN).dictionary_encode()
         rows = kinds.setdefault(name, {}) if grow else kinds[name]

@@ -79,6 +79,8 @@ def read_vocabulary(path: Path) -> Inventory:
     try:
         content = json.loads(path.read_bytes())
         model, added = content["model"], content.get("added_tokens") or []
+        if (kind := model.get("type", "BPE")) != "BPE":
+            raise ValueError(f"its model is {kind}")
         special = {int(token["id"]): token["content"].encode() for token in added}
         pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
         vocab = {int(i): token for token, i in model["vocab"].items()}
@@ -88,7 +90,8 @@ def read_vocabulary(path: Path) -> Inventory:
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path}: not a tokenizer.json of a BPE model ({type(error).__name__}: {error})"
+            f"{path}: no tokenizer.json of byte-level BPE, whose vocabulary can be described "
+            f"({type(error).__name__}: {error}); `--text` shows what any tokenizer makes of a text"
         ) from None
     try:
         tokens = {i: _bytes_of(token) for i, token in vocab.items() if i not in special}

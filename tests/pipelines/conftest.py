@@ -13,6 +13,8 @@ from pydoc_data.topics import topics
 import pytest
 import yaml
 
+from pipelines.cli import main
+
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 
 RECIPE = {
@@ -148,3 +150,19 @@ def finished(tmp_path_factory) -> Run:
 def line() -> tuple[str, ...]:
     """The stages of the small run, in order."""
     return LINE
+
+
+@pytest.fixture
+def mistake(monkeypatch, capsys):
+    """Run `gristmill tok …` in this process, which must fail with one line; gives that line."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gristmill", "tok", *map(str, arguments)])
+        monkeypatch.delenv("GRISTMILL_TRACEBACK", raising=False)
+        with pytest.raises(SystemExit) as left:
+            main()
+        lines = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("warning: ")]
+        assert left.value.code == 1 and len(lines) == 1 and lines[0].startswith("error: "), lines
+        return lines[0]
+
+    return run

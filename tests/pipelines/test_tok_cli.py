@@ -6,13 +6,16 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from pydoc_data.topics import topics
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, models
 
 from pipelines.cli import main
+from pipelines.files import write_json
 from tok import Encoder, count_words, export_tokenizer, train_tokenizer, weigh
 
 ENGLISH = [text for _, text in sorted(topics.items())][:6]
@@ -199,8 +202,21 @@ def test_a_vocabulary_with_counts_lists_what_was_hardly_trained(folder, tmp_path
         (("inspect", "v300", "--text", "a", "--file", "empty.txt"), "give one of them"),
         (("inspect", "v300", "--file", "missing.txt"), "missing.txt: no such file"),
         (("inspect", "v300", "--file", "latin.txt"), "latin.txt: no UTF-8 at byte 1"),
-        (("inspect", "v300", "--counts", "parallel.parquet"), "no column 'count'"),
+        (("inspect", "v300", "--counts", "parallel.parquet"), "no column 'word'"),
         (("inspect", "v300", "--counts", "empty.txt"), "empty.txt: "),
+        (("compare", "v300", "parallel.parquet", "--text", "plain.parquet"), "give --text before"),
+        (("compare", "v300", "--text", "plain.parquet", "--json", "v300"), "v300: is a folder"),
+        (("compare", "v300", "--text", "plain.parquet", "--html", "plain.parquet"), "is read from"),
+        (("compare", "v300", "--text", "plain.parquet", "--json", ""), "expected the name of a"),
+        (("compare", "v300", "--text", "twice.parquet"), "has several columns 'text'"),
+        (("compare", "v300", "--text", "deep.jsonl"), "deep.jsonl, line 1: no JSON"),
+        (("compare", "=v300", "--text", "plain.parquet"), "expected name=path"),
+        (("compare", "unknown.json", "--text", "plain.parquet"), "`tokenizers` cannot encode with"),
+        (("compare", "none.json", "--text", "plain.parquet"), "has ids up to -1"),
+        (("inspect", "huge.json"), "has ids up to 2,147,483,647"),
+        (("inspect", "unknown.json"), "its model is WordPiece"),
+        (("inspect", "v300", "--table", "plain.parquet/t"), "plain.parquet is no folder"),
+        (("inspect", "a\x1b[31mb"), "a\ufffd[31mb: no such file"),
     ],
 )
 def test_mistakes_are_one_line_that_says_what_to_do(
@@ -210,6 +226,12 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     (folder / "empty.txt").write_bytes(b"")
     pq.write_table(pa.table({"text": ["a b"]}), folder / "plain.parquet")
     (folder / "latin.txt").write_bytes(b"a\xe9")
+    pq.write_table(pa.table([["a"], ["b"]], ["text", "text"]), folder / "twice.parquet")
+    (folder / "deep.jsonl").write_text("[" * 100_000 + "\n")
+    Tokenizer(models.WordPiece({"a": 0}, unk_token="?")).save(str(folder / "unknown.json"))
+    Tokenizer(models.BPE()).save(str(folder / "none.json"))
+    huge = {"type": "WordLevel", "vocab": {"a": 2**31 - 1}, "unk_token": "a"}
+    (folder / "huge.json").write_text(json.dumps({"model": huge}))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["gristmill", "tok", *arguments])
     monkeypatch.delenv("GRISTMILL_TRACEBACK", raising=False)
@@ -217,6 +239,31 @@ def test_mistakes_are_one_line_that_says_what_to_do(
         main()
     last = capsys.readouterr().err.splitlines()[-1]
     assert left.value.code == 1 and last.startswith("error: ") and message in last
+
+
+def test_plain_text_without_a_domain_can_be_compared_on(folder, tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("a b \0 c " * 20)
+    out = tmp_path / "p.html"
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "tok", "compare", folder / "v300", "--text",
+         tmp_path, "--html", out, "--json", "/dev/stdout"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr
+    said, _ = json.JSONDecoder().raw_decode(done.stdout)
+    assert list(said["tokenizers"]["v300"]["by"]) == ["language"] and out.exists()
+    assert Path("/dev/stdout").is_symlink()
+
+
+def test_devices_and_links_are_written_to_and_not_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("linked")
+    write_json(tmp_path / "link", [1])
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "linked").is_file()
+    os.mkfifo(tmp_path / "pipe")
+    read = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_json(tmp_path / "pipe", [1])
+    assert os.read(read, 100) == b"[\n  1\n]\n" and (tmp_path / "pipe").is_fifo()
+    os.close(read)
 
 
 def test_the_command_line_starts_without_loading_what_it_may_not_need(folder):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.runner import lock
 from tok import about_counts, count_words, merge_counts
 
 TEXTS = [text for _, text in sorted(topics.items())]
@@ -124,11 +125,39 @@ def test_a_disk_without_room_is_told_and_nothing_is_lost(corpus, tmp_path):
     assert out.read_bytes() == whole.read_bytes() and not Path(f"{out}.parts").exists()
 
 
-def test_mistakes_are_told_in_a_line(corpus, tmp_path):
+def test_mistakes_are_told_in_a_line(corpus, tmp_path, mistake):
     out = tmp_path / "c.parquet"
-    assert "expected one of" in run("count", corpus, "--out", out, "--scheme", "gpt9", code=1)
-    assert "no such file" in run("count", tmp_path / "none", "--out", out, code=1)
-    assert "--memory many" in run("count", corpus, "--out", out, "--memory", "many", code=1)
+    assert "expected one of" in mistake("count", corpus, "--out", out, "--scheme", "gpt9")
+    assert "no such file" in mistake("count", tmp_path / "none", "--out", out)
+    assert "--memory many" in mistake("count", corpus, "--out", out, "--memory", "many")
     pq.write_table(pa.table({"body": ["a"]}), tmp_path / "other.parquet")
-    assert "no column 'text'" in run("count", tmp_path / "other.parquet", "--out", out, code=1)
+    assert "no column 'text'" in mistake("count", tmp_path / "other.parquet", "--out", out)
+    text = next(corpus.iterdir())
+    for arguments, said in (
+        (["--out", text], "is read from"), (["--out", corpus], "is a folder"),
+        (["--out", ""], "expected the name"), (["--out", text / "c"], "is no folder"),
+        (["--out", out, "--memory", "-1GB"], "expected a size"),
+        (["--out", out, "--memory", "inf"], "expected a size"),
+        (["--out", out, "--group", "source"], "has no such column"),
+        (["--out", out, "--group", "text"], "cannot tell kinds apart"),
+    ):  # fmt: skip
+        assert said in mistake("count", text, *arguments)
+    Path(f"{out}.parts").mkdir()
+    (Path(f"{out}.parts") / "progress.json").write_text('{"job": 3}')
+    assert "damaged; begin anew with --restart" in mistake("count", corpus, "--out", out)
     assert not out.exists()
+    run("count", text, "--out", out, "--restart")
+
+
+def test_two_counts_at_once_do_not_spoil_each_other(corpus, tmp_path):
+    out = tmp_path / "c.parquet"
+    with lock(Path(f"{out}.parts")):
+        assert "wait for it" in run("count", corpus, "--out", out, code=1)
+    run("count", corpus, "--out", out)
+    assert sorted(tmp_path.iterdir()) == [out, corpus]
+
+
+def test_text_without_words_is_counted_with_a_warning(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "", "language": "\\ud800"}\n')
+    said = run("count", tmp_path / "a.jsonl", "--out", tmp_path / "c.parquet")
+    assert "no words in the text" in said and "0 words by group, of 1 documents" in said

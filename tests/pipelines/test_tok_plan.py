@@ -1,7 +1,6 @@
 """`gristmill tok train --plan`: forecasts from a sample, and nothing written."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from pipelines.runner import make_progress
 from pipelines.tok_job import Options
-from pipelines.tok_plan import carried_on, plan
+from pipelines.tok_plan import growth, plan
 from tok import count_words, weigh, write_counts
 
 RANGES = ("words", "memory", "disk", "counting_seconds", "learning_seconds", "seconds")
@@ -97,27 +96,25 @@ def test_what_is_read_whole_is_forecast_exactly(folder, tmp_path):
     result = forecast([folder / "large.parquet"], tmp_path, 1 << 30)
     assert result["text"]["documents"] == len(rows)
     assert result["text"]["bytes"] == sum(len(text.encode()) for text in rows["text"].to_pylist())
-    assert result["stages"][0]["rows"]["about"] == len(counts)
-    size = (folder / "counts.parquet").stat().st_size
-    assert result["stages"][0]["counts_bytes"]["about"] == pytest.approx(size, rel=0.02)
+    size = (folder / "counts.parquet").stat().st_size + 2000 * 60  # and the tokenizer
+    assert result["disk"]["about"] == pytest.approx(size, rel=0.02)
 
 
-def test_a_sample_of_a_twentieth_finds_how_many_words_there_are(folder, tmp_path):
+def test_a_sample_of_a_tenth_finds_how_many_words_there_are(folder, tmp_path):
     true = len(weigh(pq.read_table(folder / "counts.parquet")))
     size = pq.read_table(folder / "large.parquet")["text"].nbytes
-    result = forecast([folder / "large.parquet"], tmp_path, size // 20)
+    result = forecast([folder / "large.parquet"], tmp_path, size // 10)
     assert result["text"]["bytes"] == pytest.approx(size, rel=0.03)
     # One file in hundreds holds most of the library's odd words: a small sample has it or hasn't.
     assert true / 2 < result["words"]["about"] < 2 * true
 
 
-def test_more_text_takes_more_of_everything(folder, tmp_path):
+def test_more_text_has_more_words_and_takes_more_disk(folder, tmp_path):
     few, many = (
         forecast([folder / f"{name}.parquet"], tmp_path, 1 << 18) for name in ("small", "large")
     )
     for name in ("words", "disk"):
         assert many[name]["about"] > 1.5 * few[name]["about"]
-    assert many["memory"]["about"] >= few["memory"]["about"]
     assert many["text"]["bytes"] > 4 * few["text"]["bytes"]
 
 
@@ -126,7 +123,7 @@ def test_little_memory_means_spilling_and_more_disk(folder, tmp_path):
         forecast([folder / "large.parquet"], tmp_path, 1 << 20, memory=memory)
         for memory in (4 << 30, 1 << 20)
     )
-    assert roomy["stages"][0]["runs"] == 0 and tight["stages"][0]["runs"] > 1
+    assert roomy["spills"] == 0 and tight["spills"] > 1
     assert tight["disk"]["about"] > 1.5 * roomy["disk"]["about"]
 
 
@@ -140,9 +137,7 @@ def test_a_single_document_can_be_planned_for(tmp_path):
 def test_superwords_are_counted_as_a_second_stage(folder, tmp_path):
     plain = forecast([folder / "small.parquet"], tmp_path, 1 << 20)
     result = forecast([folder / "small.parquet"], tmp_path, 1 << 20, superword_after=1000)
-    assert len(result["stages"]) == 2 and result["scheme"] == "multilingual-superword"
-    assert result["stages"][1]["words"]["about"] > result["stages"][0]["words"]["about"]
-    assert result["stages"][0]["words"] == plain["stages"][0]["words"] == result["words"]
+    assert result["scheme"] == "multilingual-superword" and result["words"] == plain["words"]
     assert result["disk"]["about"] > 1.5 * plain["disk"]["about"]
 
 
@@ -154,7 +149,7 @@ def test_a_weight_for_what_the_sample_lacks_is_a_note(folder, tmp_path):
         forecast([folder / "large.parquet"], tmp_path, 1 << 30, **weights)
 
 
-def test_mistakes_are_told_as_the_run_tells_them(folder, tmp_path):
+def test_mistakes_are_told_as_the_run_tells_them(folder, tmp_path, mistake):
     pq.write_table(pa.table({"body": ["a"]}), tmp_path / "body.parquet")
     (tmp_path / "empty").mkdir()
     (tmp_path / "nothing.txt").write_bytes(b"")
@@ -170,19 +165,14 @@ def test_mistakes_are_told_as_the_run_tells_them(folder, tmp_path):
         [large, "--protect", tmp_path / "none"], [large, "--memory", "much"],
     ):  # fmt: skip
         arguments = [*arguments, "--out", tmp_path / "out"]
-        told, expected = (
-            run(*arguments, *more, code=1).partition("error: ")[2] for more in (["--plan"], [])
-        )
-        assert told == expected != ""
+        told, expected = (mistake("train", *arguments, *more) for more in (["--plan"], []))
+        assert told == expected
 
 
 def test_growth_is_carried_on_by_its_law_or_below_it():
-    def law(n):
-        return 7 * n**0.6
-
-    got = carried_on((1e6, law(1e6)), (8e6, law(8e6)), 512e6)
-    assert got.high == pytest.approx(law(512e6))
-    assert 0.7 * got.high < got.low < got.about < got.high
-    assert carried_on((1e6, law(1e6)), (8e6, law(8e6)), 8e6).about == law(8e6)
-    assert carried_on((1e6, 50), (8e6, 50), 1e9).high == 50
-    assert math.isfinite(carried_on((1e6, 10), (8e6, 100), 1e12).high)
+    low, about, high = growth(0.25**0.6, 512)
+    assert high == pytest.approx(512**0.6)
+    assert 0.5 * high < low < about < high
+    assert growth(0.5, 1).tolist() == growth(1, 1e9).tolist() == [1, 1, 1]
+    low, _, high = growth(0.1, 1e30)
+    assert 1 < low < high < 1.01e30

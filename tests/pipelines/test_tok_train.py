@@ -163,9 +163,12 @@ def test_what_is_extended_says_by_which_scheme_text_is_cut(folder, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_mistakes_are_told_in_a_line(folder, tmp_path):
+def test_mistakes_are_told_in_a_line(folder, tmp_path, mistake):
     counts, out = folder / "counts.parquet", tmp_path / "out"
     (tmp_path / "both").write_text("the\n")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "long").write_text("x" * 5000)
+    (tmp_path / "many").write_text("abcdef\nghijkl\n" + "\n".join(f"{i}" for i in range(100, 200)))
     (tmp_path / "foreign.jsonl").write_text('{"text": "Ketu.", "language": "xxx_Latn"}\n')
     for arguments, said in (
         (["--vocab-size", 100], "at least 259"),
@@ -181,8 +184,44 @@ def test_mistakes_are_told_in_a_line(folder, tmp_path):
         (["--superword-after", 280, "--superword-counts", counts], "by scheme multilingual, exp"),
         (["--parity", tmp_path / "both"], "no text with a `language`"),
         (["--parity", tmp_path / "foreign.jsonl"], "none of its languages (xxx_Latn, …) is a"),
+        (["--parity-merges", 3], "do nothing without --parity"),
+        (["--parity", tmp_path / "foreign.jsonl", "--parity-alpha", "nan"], "must be positive"),
+        (["--vocab-size", 10**20], "expected at most"),
+        (["--reserved", 10**6], "expected at most 65,536"),
+        (["--weight", "web/eng_Latn=1e300"], "give smaller weights"),
+        (["--weights", tmp_path / "deep.json"], "deep.json: damaged"),
+        (["--weights", tmp_path], "Is a directory; expected JSON"),
+        (["--protect", tmp_path / "long"], "a token of 5,000 bytes"),
+        (["--protect", tmp_path / "many"], "which has room for 297"),
     ):
-        assert said in run(counts, "--out", out, "--vocab-size", 300, *arguments, code=1)
-    assert "no such file" in run(tmp_path / "none", "--out", out, code=1)
+        assert said in mistake("train", counts, "--out", out, "--vocab-size", 300, *arguments)
+    assert "no such file" in mistake("train", tmp_path / "none", "--out", out)
+    assert "is a file; expected" in mistake("train", counts, "--out", tmp_path / "both")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
+    assert "no words left" in mistake("train", tmp_path / "empty.txt", "--out", out)
+    assert "no UTF-8 at byte 3" in mistake("train", tmp_path / "bad.txt", "--out", out)
+    assert not out.exists()
     run(counts, "--out", out, "--vocab-size", 300)
-    assert "--force" in run(counts, "--out", out, "--vocab-size", 300, code=1)
+    assert "--force" in mistake("train", counts, "--out", out, "--vocab-size", 300)
+
+
+@pytest.mark.parametrize(
+    ("words", "counts", "about", "said"),
+    [
+        ([b"ab", None], [5, 6], b"{}", "nulls in the column 'word'"),
+        ([b"ab"], [-5], b"{}", "counts below 0 or above 2^53"),
+        ([b"ab"], [2**60], b"{}", "counts below 0 or above 2^53"),
+        ([1], [5], b"{}", "Unsupported cast"),
+        (["ab"], ["many"], b"{}", "Failed to parse"),
+        ([b"ab"], [5], b"{nope", "expected Parquet with word counts (Expecting"),
+        ([b"ab"], [5], b"[1]", "its metadata is damaged"),
+        ([b"ab"], [5], b'{"scheme": [1]}', "its metadata is damaged"),
+    ],
+)
+def test_damaged_counts_are_named(tmp_path, mistake, words, counts, about, said):
+    table = pa.table({"word": words, "group": ["x"] * len(words), "count": counts})
+    path = tmp_path / "c.parquet"
+    pq.write_table(table.replace_schema_metadata({b"gristmill.counts": about}), path)
+    told = mistake("train", path, "--out", tmp_path / "out")
+    assert f"error: {path}: " in told and said in told and not (tmp_path / "out").exists()

@@ -74,6 +74,11 @@ def test_the_weights_are_the_librarys_and_training_takes_them(folder):
         (["--sequences", "de=5"], "give --protect-out"),
         (["--sequences", "fr=5", "--protect-out", "tokens2"], "--sequences fr: no such language"),
         (["--lines", "50-60"], "development text is empty"),
+        (["--boost", "de=nan"], "--boost de=nan: expected a number from 0"),
+        (["--sequences", "de=2.5", "--protect-out", "p"], "expected a whole number"),
+        (["--protect-out", "none.json"], "need two files"),
+        (["--protect-out", "."], "expected the name of a file"),
+        (["--vocab-size", "3000000000"], "too large"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(folder, arguments, message):

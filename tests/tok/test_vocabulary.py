@@ -266,7 +266,7 @@ def test_a_file_that_is_no_tokenizer_is_named(directory, tmp_path):
         read_vocabulary(tmp_path / "tokenizer.json")
     for content in ("{", "[]", '{"model": {"type": "Unigram", "vocab": []}}'):
         (tmp_path / "t.json").write_text(content)
-        with pytest.raises(ValueError, match=r"t\.json: not a tokenizer\.json of a BPE model"):
+        with pytest.raises(ValueError, match=r"t\.json: no tokenizer\.json of byte-level BPE"):
             read_vocabulary(tmp_path / "t.json")
     content = json.loads((directory / "tokenizer.json").read_text("utf-8"))
     content["model"]["vocab"]["▁the"] = 999
