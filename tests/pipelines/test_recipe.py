@@ -76,12 +76,12 @@ MISTAKES = {
         {"plan": phases(mixture={"web": 1.5})},
         "plan.phases.0.mixture.web: Input should be less than or equal to 1, found 1.5",
     ),
-    "nothing to read": ({"sources": []}, "needs `sample:` or `sources:`"),
+    "nothing to read": ({"sources": []}, "needs `sample:`, `projects:` or `sources:`"),
     "two sources of a name": ({"sources": GOOD["sources"] * 2}, "the same name"),
     "a plan without phases": ({"plan": {}}, "plan.phases: missing"),
     "an unknown step": (
         {"curate": {"steps": ["lenght"]}},
-        "curate.steps: unknown step 'lenght', expected one of language, length, ",
+        "curate.steps: unknown step 'lenght', expected one of classifier, datatrove, ",
     ),
     "an unknown setting of a step": (
         {"curate": {"steps": [{"length": {"minimum": 3}}]}},
