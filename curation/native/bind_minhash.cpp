@@ -1,7 +1,83 @@
+// Words, n-grams and MinHash signatures of a column of texts.
+
+#include <algorithm>
+#include <string>
+
 #include "bind.hpp"
+#include "minhash.hpp"
+#include "words.hpp"
 
 namespace gristmill {
+namespace {
 
-void bind_minhash(nb::module_&) {}
+nb::object hash_words(nb::handle column) {
+  const Texts texts(column);
+  std::vector<uint64_t> hashes;
+  std::vector<int64_t> lengths, counts;
+  {
+    nb::gil_scoped_release release;
+    hashes.reserve(texts.bytes() / 6);
+    lengths.reserve(texts.bytes() / 6);
+    std::string buffer;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const size_t before = hashes.size();
+      words::each(texts[i], buffer, [&](uint64_t hash, size_t size) {
+        hashes.push_back(hash);
+        lengths.push_back(static_cast<int64_t>(size));
+      });
+      counts.push_back(static_cast<int64_t>(hashes.size() - before));
+    }
+  }
+  return nb::make_tuple(to_numpy(std::move(hashes)), to_numpy(std::move(lengths)),
+                        to_numpy(std::move(counts)));
+}
+
+// [texts, bands] and which texts have an n-gram at all; the others' bands are 0.
+nb::object signatures(nb::handle column, size_t ngram, size_t rows, Array<uint64_t> factors,
+                      Array<uint64_t> offsets) {
+  const Texts texts(column);
+  const size_t count = factors.shape(0);
+  if (ngram < 1 || rows < 1 || count < 1 || count % rows || offsets.shape(0) != count)
+    throw nb::value_error("expected n-grams of a word or more and as many factors as offsets, a "
+                          "multiple of rows");
+  const size_t bands = count / rows;
+  const minhash::Permutations permutations(factors.data(), offsets.data(), count);
+  std::vector<uint64_t> out(texts.size() * bands);
+  std::vector<uint8_t> any(texts.size());
+  {
+    nb::gil_scoped_release release;
+    std::vector<int64_t> minima(permutations.factors.size());
+    std::vector<uint64_t> hashes, values(count);
+    std::string buffer;
+    static const minhash::Lower lower = minhash::fastest();
+    for (size_t i = 0; i < texts.size(); ++i) {
+      // As many as there can be: words of one byte, each with one between.
+      if (hashes.size() < texts[i].size() / 2 + 1) hashes.resize(texts[i].size() / 2 + 1);
+      uint64_t* end = hashes.data();
+      words::each(texts[i], buffer, [&](uint64_t hash, size_t) { *end++ = hash; });
+      size_t size = static_cast<size_t>(end - hashes.data());
+      words::ngrams(hashes.data(), size, ngram);
+      if (!size) continue;
+      any[i] = 1;
+      std::fill(minima.begin(), minima.end(), INT64_MAX);
+      lower(hashes.data(), size, permutations, minima.data());
+      for (size_t k = 0; k < count; ++k)
+        values[k] = static_cast<uint64_t>(minima[k]) ^ uint64_t{1} << 63;
+      for (size_t band = 0; band < bands; ++band)
+        out[i * bands + band] = words::hash(&values[band * rows], 8 * rows, 8 * rows);
+    }
+  }
+  return nb::make_tuple(to_numpy(std::move(out), bands), to_numpy(std::move(any)));
+}
+
+}  // namespace
+
+void bind_minhash(nb::module_& m) {
+  m.def("hash_words", &hash_words, nb::arg("texts"),
+        "(hashes uint64 [words], characters int64 [words], words of each text int64 [texts]).");
+  m.def("minhash", &signatures, nb::arg("texts"), nb::arg("ngram"), nb::arg("rows"),
+        nb::arg("factors"), nb::arg("offsets"),
+        "(bands uint64 [texts, bands], has an n-gram uint8 [texts]); see curation/dedup.py.");
+}
 
 }  // namespace gristmill
