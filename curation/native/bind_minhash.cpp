@@ -70,6 +70,44 @@ nb::object signatures(nb::handle column, size_t ngram, size_t rows, Array<uint64
   return nb::make_tuple(to_numpy(std::move(out), bands), to_numpy(std::move(any)));
 }
 
+// The texts' bytes without white space, joined, and where each ends.
+nb::object without_space(nb::handle column) {
+  using namespace characters;
+  const Texts texts(column);
+  std::vector<uint8_t> out(texts.bytes());
+  std::vector<int64_t> ends(texts.size());
+  {
+    nb::gil_scoped_release release;
+    const auto& table = Table::get();
+    // For bytes: 1 if kept, 2 if a character that begins with it may be white space, else 0.
+    uint8_t kinds[256];
+    for (uint32_t c = 0; c < 256; ++c)
+      kinds[c] = c < 0x80 ? !(table.flags(c) & kSpace) : c == 0xc2 || (c >= 0xe1 && c <= 0xe3) ? 2 : 1;
+    uint8_t* to = out.data();
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const auto* p = reinterpret_cast<const uint8_t*>(texts[i].data());
+      const auto* const end = p + texts[i].size();
+      while (p < end) {
+        const uint8_t kind = kinds[*p];
+        if (kind < 2) {
+          *to = *p++;
+          to += kind;
+          continue;
+        }
+        const Decoded next = decode(p, end);
+        if (!(table.flags(next.point) & kSpace)) {
+          std::memcpy(to, p, next.size);
+          to += next.size;
+        }
+        p += next.size;
+      }
+      ends[i] = to - out.data();
+    }
+    out.resize(to - out.data());
+  }
+  return nb::make_tuple(to_numpy(std::move(out)), to_numpy(std::move(ends)));
+}
+
 }  // namespace
 
 void bind_minhash(nb::module_& m) {
@@ -78,6 +116,8 @@ void bind_minhash(nb::module_& m) {
   m.def("minhash", &signatures, nb::arg("texts"), nb::arg("ngram"), nb::arg("rows"),
         nb::arg("factors"), nb::arg("offsets"),
         "(bands uint64 [texts, bands], has an n-gram uint8 [texts]); see curation/dedup.py.");
+  m.def("without_space", &without_space, nb::arg("texts"),
+        "(the texts' bytes without white space, uint8, joined; where each ends, int64 [texts]).");
 }
 
 }  // namespace gristmill
