@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.dedup import MinHash, drop_duplicates, find_duplicates, signatures
+from curation.dedup import DocumentDedup
 from curation.document import SCHEMA
 from curation.readers import Problem, Source, SourceError, plan_splits, read_split
 from pipelines.files import atomic
@@ -91,7 +91,7 @@ def filter_split(
         problems.append(problem)
 
     tally = Tally()
-    config = MinHash(**dedup) if dedup else None
+    config = DocumentDedup(**dedup) if dedup else None
     signed = []
     with (
         atomic(directory / "work" / f"kept-{number:05d}.parquet") as kept_path,
@@ -109,7 +109,7 @@ def filter_split(
                 tally.add(batch)
                 kept.write_batch(batch)
                 if config:
-                    signed.append(signatures(batch, config))
+                    signed.append(config.sign(batch))
     if signed:
         with atomic(directory / "work" / f"signatures-{number:05d}.parquet") as path:
             pq.write_table(pa.concat_tables(signed), path, compression="zstd")
@@ -123,8 +123,8 @@ def filter_split(
 def write_split(number: int, job: dict, out: str) -> dict:
     """The second map: `documents` of one split, without duplicates, and `rejected/dedup-`."""
     directory = Path(out)
-    duplicates = directory / "work" / "duplicates.parquet"
-    table = pq.read_table(duplicates) if duplicates.exists() else None
+    decisions = directory / "work" / "decisions.parquet"
+    table = decisions if decisions.exists() else None
     tally, dropped_tally = Tally(), Tally()
     with (
         atomic(directory / "documents" / f"{number:05d}.parquet") as kept_path,
@@ -135,7 +135,7 @@ def write_split(number: int, job: dict, out: str) -> dict:
         row = job["first_row"]
         for batch in read_batches(directory / "work" / f"kept-{number:05d}.parquet"):
             if table is not None:
-                step = partial(drop_duplicates, duplicates=table, first_row=row)
+                step = partial(DocumentDedup().apply, decisions=table, first_row=row)
                 row += len(batch)
                 batch, dropped, reasons = apply(step, batch)
                 if len(dropped):
@@ -161,15 +161,12 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _merge(context: Context) -> None:
     """The merge: the table of all duplicates, from all signatures in the order of the splits."""
-    target = context.directory / "work" / "duplicates.parquet"
+    target = context.directory / "work" / "decisions.parquet"
     if target.exists():
         return
     bar = context.bar("duplicates", 1)
     paths = sorted((context.directory / "work").glob("signatures-*.parquet"))
-    config = MinHash(**_dedup(context.recipe))
-    table = find_duplicates((pq.read_table(path) for path in paths), config)
-    with atomic(target) as path:
-        pq.write_table(table, path, compression="zstd")
+    DocumentDedup(**_dedup(context.recipe)).merge(paths, target.parent, 1 << 30)
     bar.at(1)
 
 
@@ -196,7 +193,10 @@ def _warn(context: Context, problems: list[Problem]) -> None:
 
 def _dedup(recipe: Recipe) -> dict | None:
     dedup = recipe.curate.dedup
-    return dedup.model_dump() | {"seed": recipe.seed} if dedup else None
+    if not dedup:
+        return None
+    settings = dedup.model_dump() | {"seed": recipe.seed}
+    return settings | {"near": not settings.pop("exact_only")}
 
 
 def _sources(recipe: Recipe) -> list[Source]:
