@@ -6,6 +6,8 @@
 #include "bind.hpp"
 #include "sorting.hpp"
 
+#include <system_error>
+
 namespace gristmill {
 namespace {
 
@@ -75,6 +77,14 @@ void bind_parents(nb::module_& m) {
 }  // namespace
 
 void bind_sorting(nb::module_& m) {
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::system_error& error) {
+      const nb::tuple arguments = nb::make_tuple(error.code().value(), error.what());
+      PyErr_SetObject(PyExc_OSError, arguments.ptr());
+    }
+  });
   nb::class_<Sorter>(m, "Sorter",
                      "Sorts records of `width` (2 to 4) unsigned 64-bit numbers, more than fit in "
                      "`memory` (bytes), in a nameless file in `folder`.")

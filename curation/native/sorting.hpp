@@ -28,7 +28,11 @@ namespace gristmill::sorting {
 class Scratch {
  public:
   explicit Scratch(const std::string& folder) : folder_(folder) {
-    std::string path = folder + "/.sorted-XXXXXX";
+#ifdef O_TMPFILE
+    file_ = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (file_ >= 0) return;
+#endif
+    std::string path = folder + "/.sorted-XXXXXX";  // not every file system has such files
     file_ = ::mkstemp(path.data());
     if (file_ < 0) fail("cannot make a file for sorting");
     ::unlink(path.c_str());
