@@ -83,7 +83,7 @@ inline constexpr auto kBytes = [] {
 }();
 
 #ifdef __SSE2__
-// Of 64 bytes, which are of words in ASCII, and how many come before the first of 128 or more.
+// How many of 64 bytes come before the first of 128 or more, and which of those are of words.
 struct Block {
   uint64_t words = 0;
   int ascii = 64;
@@ -101,7 +101,10 @@ struct Block {
       words |= static_cast<uint64_t>(_mm_movemask_epi8(found)) << 16 * i;
       high |= static_cast<uint64_t>(_mm_movemask_epi8(bytes)) << 16 * i;
     }
-    if (high) ascii = std::countr_zero(high);
+    if (high) {
+      ascii = std::countr_zero(high);
+      words &= (uint64_t{1} << ascii) - 1;
+    }
   }
 
   static __m128i at_most(__m128i bytes, char most) {
@@ -167,9 +170,14 @@ void each(std::string_view text, std::string& buffer, Emit&& emit) {
         continue;
       }
       if (flags & kUnspaced) {
-        buffer.clear();
-        append_utf8(buffer, table.lower(first.point));
-        emit(hash(buffer.data(), buffer.size(), buffer.size()), 1);
+        const uint32_t lower = table.lower(first.point);
+        if (lower == first.point) {
+          emit(hash(p, first.size, end - p), 1);
+        } else {
+          buffer.clear();
+          append_utf8(buffer, lower);
+          emit(hash(buffer.data(), buffer.size(), buffer.size()), 1);
+        }
         p = q;
         continue;
       }

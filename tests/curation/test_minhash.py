@@ -77,12 +77,25 @@ def test_words_and_their_hashes_are_those_of_the_plain_definition(texts, large):
     assert lengths.tolist() == [len(word) for word in flat]
 
 
+ends = st.sampled_from([" ", "", ".", "\n    ", "é", "我", "\u0301", " é "])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 140), ends), max_size=20), st.integers(0, 9))
+def test_words_of_every_length_end_anywhere_in_a_block(parts, shift):
+    text = " " * shift + "".join("aZ_9"[n % 4] * n + end for n, end in parts)
+    found = words(text)
+    hashes, lengths, _ = _native.hash_words(pa.array([text]))
+    assert lengths.tolist() == [len(word) for word in found]
+    assert hashes.tolist() == [hash_bytes(word.encode()) for word in found]
+
+
 @pytest.mark.parametrize("size", [*range(1, 34), 1000])
 def test_words_of_every_length_are_hashed_whole_wherever_they_lie_in_the_column(size):
     word = "".join(chr(ord("A") + i * 7 % 26) for i in range(size))
     for before in range(9):
-        column = pa.array(["é" * before, "." * before + word])
-        hashes = _native.hash_words(column.slice(1))[0]
+        column = pa.array(["é" * before, "." * before + word, "more" * 30])
+        hashes = _native.hash_words(column.slice(1, 1))[0]
         assert hashes.tolist() == [hash_bytes(word.lower().encode())]
 
 
