@@ -12,6 +12,7 @@ Cost: 28 bytes of disk for each paragraph and one external sort; memory, what th
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -71,13 +72,15 @@ class ParagraphDedup:
         Columns: `id`, 16 bytes; `paragraphs`, a list of the xxh3-128 of each paragraph that is long
         enough, in the order of the text.
         """
-        signed = []
-        for text in batch.column("text").to_pylist():
-            found = (_normal(text[start:end]) for start, end in split(text, self.unit))
-            signed.append([xxh3_128_digest(p.encode()) for p in found if len(p) >= self.min_chars])
+        data, ends, counts = _native.paragraphs(
+            batch.column("text"), self.unit == "line", self.min_chars
+        )
+        view, ends = memoryview(data), [0, *ends.tolist()]
+        hashed = [xxh3_128_digest(view[start:end]) for start, end in pairwise(ends)]
+        places = pa.array(np.append(0, np.cumsum(counts)), pa.int32())
         columns = {
             "id": binary_ids(batch.column("id")),
-            "paragraphs": pa.array(signed, pa.list_(pa.binary(16))),
+            "paragraphs": pa.ListArray.from_arrays(places, pa.array(hashed, pa.binary(16))),
         }
         return pa.table(columns)
 
@@ -129,7 +132,10 @@ class ParagraphDedup:
 
 
 def split(text: str, unit: str) -> list[tuple[int, int]]:
-    """Find the paragraphs or lines of a text: where each begins and ends, in characters."""
+    """Find the paragraphs or lines of a text: where each begins and ends, in characters.
+
+    With `normal` the twin of `_native.paragraphs`, which signs at some hundreds of MB/s.
+    """
     pieces, start = [], 0
     for separator in _SEPARATORS[unit].finditer(text):
         pieces.append((start, separator.start()))
@@ -137,7 +143,8 @@ def split(text: str, unit: str) -> list[tuple[int, int]]:
     return [*pieces, (start, len(text))]
 
 
-def _normal(piece: str) -> str:
+def normal(piece: str) -> str:
+    """Make each run of white space in a paragraph one space, and leave out those at its ends."""
     return " ".join(piece.split())
 
 
@@ -151,7 +158,7 @@ def _cuts(text: str, config: ParagraphDedup, remove: set[int]) -> list[tuple[int
     place, kept = 0, 0  # the place among the long ones; the end of the last piece that stays
     for number, (start, end) in enumerate(pieces):
         goes = False
-        if end - start >= config.min_chars and len(_normal(text[start:end])) >= config.min_chars:
+        if end - start >= config.min_chars and len(normal(text[start:end])) >= config.min_chars:
             goes = place in remove
             place += 1
         if goes:

@@ -1,10 +1,11 @@
-// Words, n-grams and MinHash signatures of a column of texts.
+// Words, MinHash signatures and what is hashed whole of a column of texts.
 
 #include <algorithm>
 #include <string>
 
 #include "bind.hpp"
 #include "minhash.hpp"
+#include "spaces.hpp"
 #include "words.hpp"
 
 namespace gristmill {
@@ -72,40 +73,40 @@ nb::object signatures(nb::handle column, size_t ngram, size_t rows, Array<uint64
 
 // The texts' bytes without white space, joined, and where each ends.
 nb::object without_space(nb::handle column) {
-  using namespace characters;
   const Texts texts(column);
   std::vector<uint8_t> out(texts.bytes());
   std::vector<int64_t> ends(texts.size());
   {
     nb::gil_scoped_release release;
-    const auto& table = Table::get();
-    // For bytes: 1 if kept, 2 if a character that begins with it may be white space, else 0.
-    uint8_t kinds[256];
-    for (uint32_t c = 0; c < 256; ++c)
-      kinds[c] = c < 0x80 ? !(table.flags(c) & kSpace) : c == 0xc2 || (c >= 0xe1 && c <= 0xe3) ? 2 : 1;
+    const Spaces spaces;
     uint8_t* to = out.data();
     for (size_t i = 0; i < texts.size(); ++i) {
-      const auto* p = reinterpret_cast<const uint8_t*>(texts[i].data());
-      const auto* const end = p + texts[i].size();
-      while (p < end) {
-        const uint8_t kind = kinds[*p];
-        if (kind < 2) {
-          *to = *p++;
-          to += kind;
-          continue;
-        }
-        const Decoded next = decode(p, end);
-        if (!(table.flags(next.point) & kSpace)) {
-          std::memcpy(to, p, next.size);
-          to += next.size;
-        }
-        p += next.size;
-      }
+      to = spaces.remove(texts[i], to);
       ends[i] = to - out.data();
     }
     out.resize(to - out.data());
   }
   return nb::make_tuple(to_numpy(std::move(out)), to_numpy(std::move(ends)));
+}
+
+// The paragraphs of `least` characters or more, joined, where each ends, and how many each text has.
+nb::object paragraphs(nb::handle column, bool lines, size_t least) {
+  const Texts texts(column);
+  std::vector<uint8_t> out(texts.bytes());
+  std::vector<int64_t> ends, counts(texts.size());
+  {
+    nb::gil_scoped_release release;
+    const Spaces spaces;
+    uint8_t* to = out.data();
+    for (size_t i = 0; i < texts.size(); ++i)
+      to = spaces.paragraphs(texts[i], lines, least, to, [&](const uint8_t* end) {
+        ends.push_back(end - out.data());
+        ++counts[i];
+      });
+    out.resize(to - out.data());
+  }
+  return nb::make_tuple(to_numpy(std::move(out)), to_numpy(std::move(ends)),
+                        to_numpy(std::move(counts)));
 }
 
 }  // namespace
@@ -118,6 +119,9 @@ void bind_minhash(nb::module_& m) {
         "(bands uint64 [texts, bands], has an n-gram uint8 [texts]); see curation/dedup.py.");
   m.def("without_space", &without_space, nb::arg("texts"),
         "(the texts' bytes without white space, uint8, joined; where each ends, int64 [texts]).");
+  m.def("paragraphs", &paragraphs, nb::arg("texts"), nb::arg("lines"), nb::arg("least"),
+        "(bytes of the paragraphs, or lines, of `least` characters or more, uint8, joined; where "
+        "each ends, int64; how many each text has, int64 [texts]); see curation/paragraphs.py.");
 }
 
 }  // namespace gristmill

@@ -91,6 +91,7 @@ class SorterOf final : public Sorter {
   void add(const uint64_t* records, size_t count, bool sorted) override {
     if (reading_) throw std::logic_error("records were added to a sorter that is being read");
     if (sorted) return append(records, count);
+    buffer_.reserve(capacity_);  // growing by and by would hold it twice
     while (count) {
       const size_t part = std::min(count, capacity_ - buffer_.size());
       const size_t before = buffer_.size();

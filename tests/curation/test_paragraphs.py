@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
 
 from curation.document import make_batch
-from curation.paragraphs import ParagraphDedup
+from curation.paragraphs import ParagraphDedup, normal, split
 
 MEMORY = 64 << 20
 
@@ -106,6 +107,28 @@ def test_spans_move_with_their_text_or_go_with_it(tmp_path):
         "all": f"{body}\n\nrest",
     }
     assert out["spans"][0].as_py() is None
+
+
+spaced = st.lists(
+    st.sampled_from(
+        [
+            *"a\u00e9\u6211 \n\r\t\v\x1c\x1f\x85\u00a0\u00a1\u1680\u2003\u2028\u3000\u3001\u1681🙂",
+            "\n\n",
+        ]
+    ),
+    max_size=30,
+).map("".join)
+
+
+@settings(deadline=None)
+@given(st.lists(spaced, max_size=4), st.sampled_from(["paragraph", "line"]), st.integers(1, 4))
+def test_signatures_are_of_the_paragraphs_by_the_plain_definition(texts, unit, least):
+    table = ParagraphDedup(unit=unit, min_chars=least).sign(batch_of(texts))
+    expected = []
+    for text in texts:
+        found = [normal(text[start:end]) for start, end in split(text, unit)]
+        expected.append([xxh3_128_digest(p.encode()) for p in found if len(p) >= least])
+    assert table["paragraphs"].to_pylist() == expected
 
 
 def oracle(texts, config):
