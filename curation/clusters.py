@@ -103,7 +103,8 @@ def decide(config: "DocumentDedup", signed: Sequence[Path], out: Path, memory: i
     named = _native.sorter(str(out), 4, memory // 4)
     for records, ids in with_ids(drain(dropped, step), 0, signed, step):
         named.add(np.column_stack([records[:, 1], records[:, 0], ids]))
-    write_tables(out / "decisions.parquet", DECISIONS, _tables(config, named, signed, step))
+    del dropped  # and the memory it holds
+    write_tables(out / "decisions.parquet", DECISIONS, _tables(named, signed, step))
 
 
 def _check_signed(config: "DocumentDedup", signed: Sequence[Path]) -> None:
@@ -289,9 +290,7 @@ def _dropped(
         yield np.column_stack([kept, rows * 4 + reason]).astype(np.uint64)
 
 
-def _tables(
-    config: "DocumentDedup", named: "_native.Sorter", signed: Sequence[Path], step: int
-) -> Iterator[pa.Table]:
+def _tables(named: "_native.Sorter", signed: Sequence[Path], step: int) -> Iterator[pa.Table]:
     """Make the decisions out of records (row·4 + reason, kept row, kept id), sorted."""
     for records, ids in with_ids(drain(named, step), 2, signed, step):
         rows = (records[:, 0] >> np.uint64(2)).astype(np.int64)

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def stream(
 
 def step_for(memory: int) -> int:
     """How many rows to take at a time when a merge may use `memory` bytes."""
-    return min(max(memory // 1024, 256), 1 << 16)
+    return min(max(memory // 4096, 256), 1 << 16)
 
 
 def new_array(folder: Path, size: int, dtype: str, numbered: bool = False) -> np.ndarray:
@@ -161,14 +162,28 @@ def hex_ids(ids: np.ndarray) -> list[str]:
 
 def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Write tables as one Parquet file in row groups of `ROW_GROUP`, atomically."""
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+    # Ids are all different: a dictionary of them would be memory for nothing.
+    settings = {"compression": "zstd", "use_dictionary": ["reason"]}
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, **settings) as file:
         waiting: list[pa.Table] = []
         for table in tables:
             waiting.append(table)
             if sum(map(len, waiting)) >= ROW_GROUP:
                 file.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
                 waiting = []
-        file.write_table(pa.concat_tables([schema.empty_table(), *waiting]))
+        if waiting:
+            file.write_table(pa.concat_tables(waiting))
+
+
+@lru_cache(maxsize=4)
+def _row_groups(decisions: Path, version: object) -> tuple[pq.FileMetaData, np.ndarray, np.ndarray]:
+    """Read a footer once for all batches: with the least and the greatest row of each group."""
+    metadata = pq.read_metadata(decisions)
+    column = metadata.schema.to_arrow_schema().get_field_index("row")
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    ranges = [group.column(column).statistics for group in groups if group.num_rows]
+    least, most = ([getattr(r, name) for r in ranges] for name in ("min", "max"))
+    return metadata, np.array(least, np.int64), np.array(most, np.int64)
 
 
 def decisions_of(batch: pa.RecordBatch, decisions: Path, first_row: int) -> pa.Table:
@@ -178,16 +193,10 @@ def decisions_of(batch: pa.RecordBatch, decisions: Path, first_row: int) -> pa.T
     Raises ValueError if a document is not the one that was decided about.
     """
     end = first_row + len(batch)
-    with pq.ParquetFile(decisions) as file:
-        rows = file.schema_arrow.get_field_index("row")
-        groups = []
-        for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)
-            if not group.num_rows:
-                continue
-            statistics = group.column(rows).statistics
-            if statistics.min < end and statistics.max >= first_row:
-                groups.append(number)
+    status = decisions.stat()
+    metadata, least, most = _row_groups(decisions, (status.st_mtime_ns, status.st_ino))
+    groups = range(*map(int, (np.searchsorted(most, first_row), np.searchsorted(least, end))))
+    with pq.ParquetFile(decisions, metadata=metadata) as file:
         table = file.read_row_groups(groups)
     numbers = table["row"].to_numpy()
     start, stop = np.searchsorted(numbers, [first_row, end])

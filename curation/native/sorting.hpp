@@ -186,9 +186,12 @@ class SorterOf final : public Sorter {
 
   bool fill(Run& run) {
     const size_t count = static_cast<size_t>(std::min<uint64_t>(share_, run.count));
-    run.records.resize(count);
     run.place = 0;
-    if (!count) return false;
+    if (!count) {
+      std::vector<Record>().swap(run.records);
+      return false;
+    }
+    run.records.resize(count);
     file_->read(run.records.data(), count * sizeof(Record), run.start * sizeof(Record));
     run.start += count, run.count -= count;
     return true;
