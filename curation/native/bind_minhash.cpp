@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include <nanobind/stl/string.h>
+
 #include "bind.hpp"
 #include "minhash.hpp"
 #include "spaces.hpp"
@@ -35,12 +37,16 @@ nb::object hash_words(nb::handle column) {
 
 // [texts, bands] and which texts have an n-gram at all; the others' bands are 0.
 nb::object signatures(nb::handle column, size_t ngram, size_t rows, Array<uint64_t> factors,
-                      Array<uint64_t> offsets) {
+                      Array<uint64_t> offsets, const std::string& way) {
   const Texts texts(column);
   const size_t count = factors.shape(0);
   if (ngram < 1 || rows < 1 || count < 1 || count % rows || offsets.shape(0) != count)
     throw nb::value_error("expected n-grams of a word or more and as many factors as offsets, a "
                           "multiple of rows");
+  minhash::Lower lower = nullptr;
+  for (const auto& [name, function] : minhash::ways())
+    if (!lower && (way.empty() || way == name)) lower = function;
+  if (!lower) throw nb::value_error(("this processor has no " + way).c_str());
   const size_t bands = count / rows;
   const minhash::Permutations permutations(factors.data(), offsets.data(), count);
   std::vector<uint64_t> out(texts.size() * bands);
@@ -48,15 +54,15 @@ nb::object signatures(nb::handle column, size_t ngram, size_t rows, Array<uint64
   {
     nb::gil_scoped_release release;
     std::vector<int64_t> minima(permutations.factors.size());
-    std::vector<uint64_t> hashes, values(count);
+    std::vector<uint64_t> hashes(1 << 12), values(count);
     std::string buffer;
-    static const minhash::Lower lower = minhash::fastest();
     for (size_t i = 0; i < texts.size(); ++i) {
-      // As many as there can be: words of one byte, each with one between.
-      if (hashes.size() < texts[i].size() / 2 + 1) hashes.resize(texts[i].size() / 2 + 1);
-      uint64_t* end = hashes.data();
-      words::each(texts[i], buffer, [&](uint64_t hash, size_t) { *end++ = hash; });
-      size_t size = static_cast<size_t>(end - hashes.data());
+      size_t size = 0;
+      words::each(texts[i], buffer, [&](uint64_t hash, size_t) {
+        if (size == hashes.size()) [[unlikely]]
+          hashes.resize(2 * size);
+        hashes[size++] = hash;
+      });
       words::ngrams(hashes.data(), size, ngram);
       if (!size) continue;
       any[i] = 1;
@@ -115,8 +121,14 @@ void bind_minhash(nb::module_& m) {
   m.def("hash_words", &hash_words, nb::arg("texts"),
         "(hashes uint64 [words], characters int64 [words], words of each text int64 [texts]).");
   m.def("minhash", &signatures, nb::arg("texts"), nb::arg("ngram"), nb::arg("rows"),
-        nb::arg("factors"), nb::arg("offsets"),
-        "(bands uint64 [texts, bands], has an n-gram uint8 [texts]); see curation/dedup.py.");
+        nb::arg("factors"), nb::arg("offsets"), nb::arg("way") = "",
+        "(bands uint64 [texts, bands], has an n-gram uint8 [texts]); see curation/dedup.py. `way` is "
+        "one of minhash_ways() instead of the fastest, for tests.");
+  m.def("minhash_ways", [] {
+    nb::list names;
+    for (const auto& [name, function] : minhash::ways()) names.append(name);
+    return names;
+  }, "The instructions that minhash can use on this processor, the fastest first.");
   m.def("without_space", &without_space, nb::arg("texts"),
         "(the texts' bytes without white space, uint8, joined; where each ends, int64 [texts]).");
   m.def("paragraphs", &paragraphs, nb::arg("texts"), nb::arg("lines"), nb::arg("least"),

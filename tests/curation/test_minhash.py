@@ -122,6 +122,39 @@ def test_a_text_longer_than_a_tile_of_ngrams_has_the_minima_of_all_of_it():
     assert row == slow_bands(text, config)
 
 
+@pytest.mark.parametrize("way", _native.minhash_ways())
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 112])
+def test_every_processor_finds_the_same_minima(way, count):
+    rng = np.random.default_rng(count)
+    # Factors and offsets at both ends of their range too, where signs and carries go wrong.
+    ends = np.array([1, 2**63 - 1, 2**63 + 1, 2**64 - 1], np.uint64)
+    factors = np.append(ends, rng.integers(0, 2**64, 120, dtype=np.uint64) | np.uint64(1))[:count]
+    offsets = np.append(ends[::-1], rng.integers(0, 2**64, 120, dtype=np.uint64))[:count]
+    text = " ".join(str(n) for n in rng.integers(0, 10**6, 3000))
+    hashes = hash_ngrams(_native.hash_words(pa.array([text]))[0], 3)
+    minima = (hashes[:, None] * factors + offsets).min(axis=0)
+    bands, found = _native.minhash(pa.array([text]), 3, 1, factors, offsets, way)
+    assert bands[0].tolist() == [hash_bytes(int(m).to_bytes(8, "little")) for m in minima]
+    assert found.tolist() == [1]
+
+
+def test_native_signatures_refuse_what_makes_no_sense():
+    texts, some = pa.array(["a b"]), np.ones(6, np.uint64)
+    for ngram, rows, factors, offsets in (
+        (0, 2, some, some),
+        (1, 0, some, some),
+        (1, 4, some, some),
+        (1, 2, some, some[:4]),
+        (1, 1, some[:0], some[:0]),
+    ):
+        with pytest.raises(ValueError, match="a multiple of rows"):
+            _native.minhash(texts, ngram, rows, factors, offsets)
+    with pytest.raises(ValueError, match="this processor has no abacus"):
+        _native.minhash(texts, 1, 2, some, some, "abacus")
+    with pytest.raises(ValueError, match="array of string"):
+        _native.minhash(pa.array([1]), 1, 2, some, some)
+
+
 @settings(deadline=None)
 @given(st.lists(mixed, max_size=5))
 def test_the_exact_hash_is_of_the_text_without_white_space(texts):
