@@ -75,6 +75,8 @@ def decide(config: "DocumentDedup", signed: Sequence[Path], out: Path, memory: i
     """
     out.mkdir(parents=True, exist_ok=True)
     _check_signed(config, signed)
+    if config.index:
+        _check_index(config, Path(config.index), out)
     size = count_rows(signed)
     step = step_for(memory)
     parents = new_array(out, size, row_type(size), numbered=True)
@@ -84,8 +86,6 @@ def decide(config: "DocumentDedup", signed: Sequence[Path], out: Path, memory: i
         if kind in config.kinds
     }
     earlier = new_array(out, size, "u1") if config.index else None
-    if config.index:
-        _check_index(config, Path(config.index))
     pieces = (
         piece
         for kind in config.kinds
@@ -119,7 +119,12 @@ def _check_signed(config: "DocumentDedup", signed: Sequence[Path]) -> None:
             )
 
 
-def _check_index(config: "DocumentDedup", path: Path) -> None:
+def _check_index(config: "DocumentDedup", path: Path, out: Path) -> None:
+    if path.resolve() == (out / "index.parquet").resolve():
+        raise ValueError(
+            f"{path}: the index of the earlier corpora would be overwritten by the new one, and a "
+            "second run would find this corpus in it: keep them in different folders"
+        )
     schema = pq.read_schema(path)
     found = json.loads((schema.metadata or {}).get(b"dedup", b"null"))
     if found is None or schema.names != INDEX.names:

@@ -2,8 +2,8 @@
 //
 // A permutation is x -> a·x + b modulo 2^64, a odd. Eight are done together, in the way that suits
 // the processor: AVX-512 multiplies 64 bits in one instruction, AVX2 in three of 32, and without
-// either, plain multiplications are the fastest. The n-grams pass by in tiles that stay in the first-level
-// cache while all the permutations see them.
+// either, plain multiplications are the fastest. The n-grams pass by in tiles that stay in the
+// first-level cache while all the permutations see them.
 #pragma once
 
 #include <cstdint>

@@ -227,8 +227,8 @@ inline std::unique_ptr<Sorter> make(const std::string& folder, size_t width, siz
   }
 }
 
-// Union-find over an array of parents. The later root hangs on the earlier one, so that a root is the
-// first of its component in whatever order the edges come; paths are halved on the way.
+// Union-find over an array of parents. The later root hangs on the earlier one, so that a root is
+// the first of its component in whatever order the edges come; paths are halved on the way.
 template <typename T>
 T root(T* parents, T node) {
   while (parents[node] != node) {

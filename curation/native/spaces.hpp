@@ -1,7 +1,7 @@
 // Texts without their white space, and paragraphs with theirs made one space a run.
 //
-// White space is what Python's str.isspace says. Of bytes below 128 a table knows; of the others only
-// four begin a character that may be one.
+// White space is what Python's str.isspace says. Of bytes below 128 a table knows; of the others
+// only four begin a character that may be one.
 #pragma once
 
 #include <cstdint>
@@ -42,9 +42,9 @@ class Spaces {
     return to;
   }
 
-  // Copy the paragraphs of a text, or its lines, that have `least` characters or more, with one space
-  // for each run of white space and none at their ends. A paragraph ends where white space has two
-  // line breaks. Calls done(end of the copy) for each; gives where the last copy ends.
+  // Copy the paragraphs of a text, or its lines, that have `least` characters or more, with one
+  // space for each run of white space and none at their ends. A paragraph ends where white space has
+  // two line breaks. Calls done(end of the copy) for each; gives where the last copy ends.
   template <typename Done>
   uint8_t* paragraphs(std::string_view text, bool lines, size_t least, uint8_t* to,
                       Done&& done) const {

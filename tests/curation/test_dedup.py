@@ -282,6 +282,11 @@ def test_an_index_or_signatures_of_other_settings_are_refused_by_name(tmp_path):
             merged(DocumentDedup(**change), [DocumentDedup().sign(batch)], tmp_path / "new")
     with pytest.raises(ValueError, match="another keep: sign again"):
         merged(DocumentDedup(keep="longest"), [DocumentDedup().sign(batch)], tmp_path / "new")
+    with pytest.raises(ValueError, match="would be overwritten"):
+        merged(DocumentDedup(index=index), [DocumentDedup().sign(batch)], tmp_path)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        config = DocumentDedup(index=str(tmp_path / "missing.parquet"))
+        merged(config, [DocumentDedup().sign(batch)], tmp_path / "new")
     with pytest.raises(ValueError, match="not an index"):
         config = DocumentDedup(index=str(tmp_path / "out" / "decisions.parquet"))
         merged(config, [config.sign(batch)], tmp_path / "new")
