@@ -56,6 +56,7 @@ def stream(
             for batch in file.iter_batches(step, columns=columns):
                 yield first, batch
                 first += len(batch)
+        pa.default_memory_pool().release_unused()
 
 
 def step_for(memory: int) -> int:
@@ -171,6 +172,7 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> N
             if sum(map(len, waiting)) >= ROW_GROUP:
                 file.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
                 waiting = []
+                pa.default_memory_pool().release_unused()
         if waiting:
             file.write_table(pa.concat_tables(waiting))
 

@@ -14,7 +14,8 @@ too. Both are left out where they are not installed.
 The merge: signatures of random documents of which a tenth are exact and a fifth near duplicates,
 one, four and sixteen times as many, each merged in a process of its own with the same memory.
 `growth` is the exponent e of time ~ documents^e between the smallest and the largest; `peak` is the
-resident memory above what the process has after its imports, mapped files included.
+resident memory above what the process has after its imports, mapped files included: Parquet takes
+some 80 MB whatever the corpus, the rest is the claim's, as a share of the memory that was given.
 
 The last lines are the claims, one a line: name, value, target. Names that end in `_at_most` are to
 be at most their target, others at least.
@@ -208,7 +209,7 @@ def merges(console: Console, documents: int, runs: int) -> Claims:
     console.print(table)
     return [
         ("dedup_merge_growth_at_most", math.log(taken[2] / taken[0], 16), 1.15),
-        ("dedup_merge_peak_over_memory_at_most", peaks[2] / MEMORY, 2.0),
+        ("dedup_merge_peak_growth_over_memory_at_most", (peaks[2] - peaks[0]) / MEMORY, 1.0),
     ]
 
 
