@@ -6,10 +6,10 @@ others, whose records come first in their group. Documents of a group are joined
 Then every cluster has its survivor, and each other document its reason.
 
 Cost: per kind one pass over a column of the signatures and one external sort. Memory: half of
-`memory` to sort in, some tens of MB that Parquet takes, and for each document 4 bytes (8 from 2^32 documents on) for its parent and as
-many for the first of its exact text, of its address, and for its survivor unless `keep` is `first`,
-12 with a score and 1 with an index; these lie on mapped files. The result depends on the documents'
-order alone, not on how they were cut into files.
+`memory` to sort in, some tens of MB that Parquet takes, and, on mapped files, for each document 4
+bytes (8 from 2^32 documents on) for its parent and as many for the first of its exact text, of its
+address, and for its survivor unless `keep` is `first`; 8 more with a score, 1 with an index. The
+result depends on the documents' order alone, not on how they were cut into files.
 
 The index has the keys of all documents that were seen, not of the survivors only: a later document
 may be like one that was dropped, and would have been in its cluster had they come together.

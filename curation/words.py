@@ -1,15 +1,14 @@
 """Words: what deduplication and the repetition rules take for one, in every script.
 
-A word is a run of letters, combining marks, digits and underscores, in lower case (the simple one,
-a character for a character, of the table in `curation/native/characters.hpp`: the same under every
-version of Python). It does not begin with a mark. Chinese,
-Japanese, Thai, Lao, Khmer, Myanmar and the like are written without spaces, so there each letter
-is a word of its own (its vowel and tone marks left out): an n-gram of five words is one of five
-letters. Tibetan needs no such care, its syllables have a mark between them, and Korean has spaces.
-Punctuation, symbols and white space are dropped.
+A word is a run of letters, combining marks, digits and underscores that does not begin with a mark,
+in lower case (a character for a character, by the table in `native/characters.hpp`, so that it is
+the same under every version of Python). Chinese, Japanese, Thai, Lao, Khmer, Myanmar and the like
+are written without spaces, so there each letter is a word of its own (its vowel and tone marks left
+out): an n-gram of five words is one of five letters. Tibetan needs no such care, its syllables have
+a mark between them, and Korean has spaces. Punctuation, symbols and white space are dropped.
 
 `_native.hash_words` finds and hashes words in one pass over a column of texts, at some hundreds of
-MB/s (`native/words.hpp`). What is here in Python, `words`, `hash_word` and `hash_ngrams`, says the
+MB/s (`native/words.hpp`). What is here in Python, `words`, `hash_bytes` and `hash_ngrams`, says the
 same in the plainest way and is what the tests hold it to. The hash of an n-gram is the sum of its
 words' hashes, each times a power of one odd constant, modulo 2^64, mixed once more so that n-grams
 that share words have nothing else in common.
