@@ -1,241 +1,198 @@
-"""Deduplication: exact by a hash of the text, near by MinHash, as a map, a merge and a map.
+"""Deduplication of documents: exact, by address and near (MinHash), as one round.
 
-`signatures` sees a batch and needs nothing else; `find_duplicates` sees all the signatures, which
-are a hundredth of the text, and decides; `drop_duplicates` goes over the batches again.
+`DocumentDedup.sign` sees a batch and needs nothing else; `merge` sees all the signatures, which are
+a hundredth of the text, and decides (`clusters.py`); `apply` goes over the batches again.
 
-Two texts that differ in white space only are exact duplicates: the hash is taken with all of it
-removed. Near duplicates are texts whose sets of word n-grams (`words.py`) have a large Jaccard
-similarity s = |A ∩ B| / |A ∪ B|. A permutation of the 64-bit hashes puts the same element first in
-both sets with probability s; `bands` groups of `rows` permutations each call two texts alike when
-all of one group agree, which happens with probability 1 - (1 - s^rows)^bands (Broder 1997; Leskovec
-et al., Mining of Massive Datasets, 3.4). With 14 × 8, as FineWeb has it, that is 0.77 at s = 0.75.
+Exact: two texts that differ in white space only are the same; the hash is taken with all of it
+removed. By address: `uri` in its normal form (`urls.py`). Near: texts whose sets of word n-grams
+(`words.py`) have a large Jaccard similarity s = |A ∩ B| / |A ∪ B|. A permutation of the 64-bit
+hashes puts the same element first in both sets with probability s; `bands` groups of `rows`
+permutations each call two texts alike when all of one group agree, which happens with probability
+1 - (1 - s^rows)^bands (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4). With 14 × 8,
+as FineWeb has it, that is 0.77 at s = 0.75.
 
 A permutation is x -> a·x + b modulo 2^64 with a odd. 64-bit arithmetic that wraps *is* arithmetic
 modulo 2^64, so nothing is lost, and an odd a has an inverse, so no two hashes are made one; no
-prime modulus is needed, because the n-gram hashes come in well mixed.
+prime modulus is needed, because the n-gram hashes come in well mixed. Signing is native
+(`native/minhash.hpp`) and costs about as much as reading the text from compressed Parquet.
 
-Alike is taken to be transitive: a cluster is a component of the graph of collisions, and its
-survivor is the first document in corpus order. Neither depends on how the corpus is split.
+Alike is taken to be transitive: a cluster is a component of the graph of all matches. One document
+of it is kept, by `keep`. With an `index`, the keys of everything that earlier corpora had, whole
+clusters that touch it go. So a corpus that comes in parts, each with the index that the one before
+has written, loses the same documents as one that comes at once (with `keep` as `first`).
 """
 
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from curation.words import hash_ngrams, hash_words, words
-
-_CHUNK = 1 << 15  # n-grams that are permuted together: what fits the second-level cache
+from curation import _native, clusters
+from curation.merging import binary_ids, decisions_of
+from curation.urls import normalise_url
 
 
 @dataclass(frozen=True)
-class MinHash:
-    """How to compare. `exact_only` leaves the bands out: they are null in every signature."""
+class DocumentDedup:
+    """Drop documents that are there already, all but one of each cluster.
 
+    `exact`, `url` and `near` say what makes two documents alike; `ngram` (words), `bands`, `rows`
+    and `seed` are MinHash's. `keep` says which of a cluster stays, ties by corpus order: the
+    `first`; the `longest` in characters; `best_quality`, of the largest number under `quality_key`
+    in its metadata; `preferred_source`, whose source comes first in `prefer`; or `none`.
+
+    `index` is an index.parquet that the merge of an earlier corpus wrote with the same settings:
+    what it has is dropped as `documents:earlier`. With it, or with `write_index`, the merge writes
+    index.parquet for the next corpus: the keys of the old one and of all documents of this one.
+    """
+
+    name: ClassVar[str] = "documents"
+
+    exact: bool = True
+    url: bool = False
+    near: bool = True
     ngram: int = 5
     bands: int = 14
     rows: int = 8
     seed: int = 0
-    exact_only: bool = False
+    keep: Literal["first", "longest", "best_quality", "preferred_source", "none"] = "first"
+    quality_key: str | None = None
+    prefer: tuple[str, ...] = ()
+    index: str | None = None
+    write_index: bool = False
 
     def __post_init__(self) -> None:
         if min(self.ngram, self.bands, self.rows) < 1:
             raise ValueError(f"{self}: ngram, bands and rows must be at least 1")
+        if not (self.exact or self.url or self.near):
+            raise ValueError(f"{self}: one of exact, url and near must be true")
+        if (self.keep == "best_quality") != (self.quality_key is not None):
+            raise ValueError(f"{self}: keep: best_quality and quality_key need each other")
+        if (self.keep == "preferred_source") != bool(self.prefer):
+            raise ValueError(f"{self}: keep: preferred_source and prefer need each other")
+        if self.keep not in ("first", "longest", "best_quality", "preferred_source", "none"):
+            raise ValueError(f"{self}: unknown keep {self.keep!r}")
 
+    def files(self) -> list[Path]:
+        """The index of earlier corpora, if there is one."""
+        return [Path(self.index)] if self.index is not None else []
 
-DUPLICATES = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("kept", pa.string(), nullable=False),
-        pa.field("reject", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-    ]
-)
+    @property
+    def kinds(self) -> dict[str, int]:
+        """What is compared: the columns of a signature, each with how many numbers a key has."""
+        kinds = {"exact": 2} if self.exact else {}
+        if self.url:
+            kinds["url"] = 2
+        if self.near:
+            kinds |= {f"band_{band:02d}": 1 for band in range(self.bands)}
+        return kinds
 
+    @property
+    def settings(self) -> dict[str, int | bool]:
+        """What keys depend on: those of other settings mean something else."""
+        settings: dict[str, int | bool] = {"exact": self.exact, "url": self.url, "near": self.near}
+        if self.near:
+            settings |= {name: getattr(self, name) for name in ("ngram", "bands", "rows", "seed")}
+        return settings
 
-def signatures(batch: pa.RecordBatch, config: MinHash) -> pa.Table:
-    """Sign the documents of a batch, in order.
+    @property
+    def scored(self) -> bool:
+        """Whether the survivor is chosen by a number."""
+        return self.keep in ("longest", "best_quality", "preferred_source")
 
-    Columns: `id`; `exact`, fixed_size_binary(16), xxh3-128 of the text without white space;
-    `bands`, fixed_size_list<uint64>[bands], the xxh3-64 of each band's minima, null for a document
-    of fewer than `ngram` words.
-    """
-    texts = batch.column("text").to_pylist()
-    exact = [xxh3_128_digest("".join(text.split())) for text in texts]
-    bands = np.zeros((len(texts), config.bands), np.uint64)
-    signed = np.zeros(len(texts), bool)
-    if not config.exact_only:
-        hashes, _, owner = hash_words(texts)
-        grams = hash_ngrams(hashes, config.ngram)
-        inside = owner[: len(grams)] == owner[config.ngram - 1 :]  # not across two documents
-        grams, owner = grams[inside], owner[: len(grams)][inside]
-        rows, starts = np.unique(owner, return_index=True)
-        signed[rows] = True
-        minima = _minima(grams, starts, config).astype("<u8")
-        for row, values in zip(rows, minima, strict=True):
-            data, width = values.tobytes(), 8 * config.rows
-            bands[row] = [
-                xxh3_64_intdigest(data[i : i + width]) for i in range(0, len(data), width)
+    def sign(self, batch: pa.RecordBatch) -> pa.Table:
+        """Sign the documents of a batch, in order.
+
+        Columns: `id`, 16 bytes; `exact`, xxh3-128 of the text without white space; `url`, xxh3-128
+        of the normal form, null where `uri` is no http address; `band_00`, …, uint64, hashes of
+        each band's minima, null for a document of fewer than `ngram` words; `score`, float64, what
+        `keep` goes by. Those that the settings have no use for are left out.
+        """
+        text = batch.column("text")
+        columns: dict[str, pa.Array] = {"id": binary_ids(batch.column("id"))}
+        if self.exact:
+            columns["exact"] = _exact(text)
+        if self.url:
+            urls = [normalise_url(uri) for uri in batch.column("uri").to_pylist()]
+            hashed = [None if url is None else xxh3_128_digest(url.encode()) for url in urls]
+            columns["url"] = pa.array(hashed, pa.binary(16))
+        if self.near:
+            permutations = _permutations(self.bands * self.rows, self.seed)
+            values, signed = _native.minhash(text, self.ngram, self.rows, *permutations)
+            for band in range(self.bands):
+                column = np.ascontiguousarray(values[:, band])
+                columns[f"band_{band:02d}"] = pa.array(column, mask=signed == 0)
+        if self.scored:
+            columns["score"] = pa.array(self._scores(batch), pa.float64())
+        return pa.table(columns).replace_schema_metadata({"dedup": json.dumps(self.settings)})
+
+    def _scores(self, batch: pa.RecordBatch) -> list[float] | pa.Array:
+        if self.keep == "longest":
+            return pc.utf8_length(batch.column("text")).cast(pa.float64())
+        if self.keep == "best_quality":
+            return [
+                _number(data, self.quality_key) for data in batch.column("metadata").to_pylist()
             ]
-    return pa.table(
-        {
-            "id": batch.column("id"),
-            "exact": pa.array(exact, pa.binary(16)),
-            "bands": pa.FixedSizeListArray.from_arrays(
-                pa.array(bands.ravel()), config.bands, mask=pa.array(~signed)
-            ),
-        }
-    )
+        place = {source: -float(k) for k, source in reversed(list(enumerate(self.prefer)))}
+        return [place.get(source, -math.inf) for source in batch.column("source").to_pylist()]
 
+    def merge(self, signed: Sequence[Path], out: Path, memory: int) -> None:
+        """Decide which documents go: `out/decisions.parquet`, and the index if it is wanted.
 
-def _minima(grams: np.ndarray, starts: np.ndarray, config: MinHash) -> np.ndarray:
-    """Give the least value of each permutation over each document: uint64 [documents, bands·rows].
+        See `clusters.decide`. Raises ValueError if signatures or index have other settings.
+        """
+        clusters.decide(self, signed, out, memory)
 
-    `grams` are the documents' n-gram hashes, joined; document k's begin at `starts[k]`. Whole
-    documents are taken together until a chunk is full; a longer one is a chunk of its own.
-    """
-    size = config.bands * config.rows
-    factors = [np.uint64(xxh3_64_intdigest(f"a{i}", config.seed) | 1) for i in range(size)]
-    offsets = [np.uint64(xxh3_64_intdigest(f"b{i}", config.seed)) for i in range(size)]
-    minima = np.empty((len(starts), size), np.uint64)
-    ends = np.append(starts[1:], len(grams))
-    first = 0
-    while first < len(starts):
-        last = max(first + 1, int(np.searchsorted(ends, starts[first] + _CHUNK, "right")))
-        part = grams[starts[first] : ends[last - 1]]
-        places = starts[first:last] - starts[first]
-        moved = np.empty_like(part)
-        for i in range(size):
-            np.multiply(part, factors[i], out=moved)
-            np.add(moved, offsets[i], out=moved)
-            minima[first:last, i] = np.minimum.reduceat(moved, places)
-        first = last
-    return minima
+    def apply(self, batch: pa.RecordBatch, decisions: Path, first_row: int) -> pa.RecordBatch:
+        """Filter: every row, in order, with `reject` from the decisions.
 
-
-def find_duplicates(tables: Iterable[pa.Table], config: MinHash) -> pa.Table:
-    """Decide which documents go: `DUPLICATES`, one row for each, in corpus order.
-
-    `tables` are signatures in corpus order. `kept` is the id of the survivor, the first document
-    of the cluster; `reject` is `dedup:exact` if an earlier document has the same text, else
-    `dedup:near`; `row` is the document's place in the corpus. Memory: about 250 bytes a document.
-    Raises ValueError if the signatures have another number of bands.
-    """
-    tables = list(tables)
-    for table in tables:
-        found = table.schema.field("bands").type.list_size
-        if found != config.bands:
-            raise ValueError(f"signatures have {found} bands, expected {config.bands}: sign again")
-    if not tables:
-        return DUPLICATES.empty_table()
-    corpus = pa.concat_tables(tables).combine_chunks()
-    leader = _exact_leaders(corpus.column("exact"))
-    survivor = leader.copy()
-    if not config.exact_only:
-        survivor = _near_leaders(corpus.column("bands"), leader, config)[leader]
-    dropped = np.flatnonzero(survivor != np.arange(len(survivor)))
-    ids = corpus.column("id")
-    reasons = np.where(leader[dropped] != dropped, "dedup:exact", "dedup:near")
-    columns = [ids.take(dropped), ids.take(survivor[dropped]), pa.array(reasons, pa.string())]
-    return pa.table([*columns, pa.array(dropped)], schema=DUPLICATES)
-
-
-def _exact_leaders(exact: pa.ChunkedArray) -> np.ndarray:
-    """Give each document the row of the first one of the same text: int64 [documents]."""
-    parts = [
-        np.frombuffer(chunk.buffers()[1], np.uint64, 2 * len(chunk), 16 * chunk.offset)
-        for chunk in exact.chunks
-        if len(chunk)
-    ]
-    keys = np.concatenate([np.empty(0, np.uint64), *parts]).reshape(-1, 2)
-    order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in corpus order
-    return _first_of_runs(order, (keys[order[1:]] != keys[order[:-1]]).any(axis=1))
-
-
-def _first_of_runs(order: np.ndarray, breaks: np.ndarray) -> np.ndarray:
-    """Give each row the first row of its run in `order`; `breaks` [n - 1] is where runs end."""
-    heads = np.flatnonzero(np.append(True, breaks)) if len(order) else order
-    runs = np.diff(np.append(heads, len(order)))
-    first = np.empty_like(order)
-    first[order] = np.repeat(order[heads], runs)
-    return first
-
-
-def _near_leaders(column: pa.ChunkedArray, leader: np.ndarray, config: MinHash) -> np.ndarray:
-    """Give each document the first row of its cluster of band collisions: int64 [documents].
-
-    Only the first of each exact text takes part; union-find hangs the later root on the earlier,
-    so that a root is the first of its cluster in whatever order the collisions come.
-    """
-    rows = np.flatnonzero(column.is_valid().to_numpy())
-    values = [chunk.flatten().to_numpy() for chunk in column.chunks]
-    bands = np.concatenate(values).reshape(-1, config.bands) if values else np.empty((0, 0))
-    alone = leader[rows] == rows
-    rows, bands = rows[alone], bands[alone]
-    parent = list(range(len(rows)))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for band in range(config.bands):
-        keys = bands[:, band]
-        order = np.argsort(keys, kind="stable")
-        first = _first_of_runs(order, keys[order[1:]] != keys[order[:-1]])
-        later = np.flatnonzero(first != np.arange(len(first)))
-        for a, b in zip(first[later].tolist(), later.tolist(), strict=True):
-            a, b = sorted((root(a), root(b)))
-            parent[b] = a
-    survivor = np.arange(len(leader))
-    survivor[rows] = rows[np.array([root(node) for node in range(len(rows))], np.int64)]
-    return survivor
-
-
-def drop_duplicates(
-    batch: pa.RecordBatch, duplicates: pa.Table, first_row: int | None = None
-) -> pa.RecordBatch:
-    """Filter: every row, in order, with `reject` from `duplicates`.
-
-    With `first_row`, the place of the batch's first row in the corpus that was signed, rows are
-    found by their place, which costs two binary searches. Without it they are found by id, and
-    then a document that is there twice under one id (the same source, uri and text) stays twice:
-    an id cannot tell its first copy from the others. Raises ValueError if ids and places disagree.
-    """
-    if first_row is None:
-        known = duplicates.filter(pc.not_equal(duplicates["id"], duplicates["kept"]))
-        found = pc.index_in(batch.column("id"), value_set=known["id"].combine_chunks())
-        reject = known["reject"].combine_chunks().take(found)
-    else:
-        places = duplicates["row"].to_numpy()
-        here = slice(*np.searchsorted(places, [first_row, first_row + batch.num_rows]))
-        reasons: list[str | None] = [None] * batch.num_rows
-        part = duplicates.slice(here.start, here.stop - here.start)
-        for row, name, reason in zip(
-            (places[here] - first_row).tolist(),
-            part["id"].to_pylist(),
-            part["reject"].to_pylist(),
-            strict=True,
+        Raises ValueError if a document is not the one that was signed at its row.
+        """
+        found = decisions_of(batch, decisions, first_row)
+        reasons: list[str | None] = [None] * len(batch)
+        for place, reason in zip(
+            found["row"].to_pylist(), found["reason"].to_pylist(), strict=True
         ):
-            if batch.column("id")[row].as_py() != name:
-                raise ValueError(
-                    f"document {name} was signed as row {first_row + row}, found "
-                    f"{batch.column('id')[row].as_py()} there: the corpus changed, sign it again"
-                )
-            reasons[row] = reason
+            reasons[place] = reason
         reject = pa.array(reasons, pa.string())
-    return batch.append_column(pa.field("reject", pa.string()), reject)
+        return batch.append_column(pa.field("reject", pa.string()), reject)
 
 
-def jaccard(a: str, b: str, ngram: int) -> float:
-    """Compare two texts by the definition; 0 if neither has an n-gram. Slow: the tests' oracle."""
-    sets = []
-    for text in (a, b):
-        found = words(text)
-        sets.append({tuple(found[i : i + ngram]) for i in range(len(found) - ngram + 1)})
-    union = sets[0] | sets[1]
-    return len(sets[0] & sets[1]) / len(union) if union else 0.0
+@cache
+def _permutations(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw factors, odd, and offsets: uint64 [count] each."""
+    factors = [xxh3_64_intdigest(f"a{i}", seed) | 1 for i in range(count)]
+    offsets = [xxh3_64_intdigest(f"b{i}", seed) for i in range(count)]
+    return np.array(factors, np.uint64), np.array(offsets, np.uint64)
+
+
+def _exact(text: pa.Array) -> pa.Array:
+    data, ends = _native.without_space(text)
+    view = memoryview(data)
+    starts = [0, *ends[:-1].tolist()]
+    hashed = [xxh3_128_digest(view[a:b]) for a, b in zip(starts, ends.tolist(), strict=False)]
+    return pa.array(hashed, pa.binary(16))
+
+
+def _number(metadata: str | None, key: str) -> float:
+    """Read a number from metadata; the least one where there is none."""
+    try:
+        found = json.loads(metadata or "null")
+    except ValueError:
+        return -math.inf
+    value = found.get(key) if isinstance(found, dict) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or math.isnan(value):
+        return -math.inf
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)

@@ -1,25 +1,24 @@
 """Words: what deduplication and the repetition rules take for one, in every script.
 
-A word is a run of letters, combining marks, digits and underscores, in lower case. Chinese,
-Japanese, Thai, Lao, Khmer, Myanmar and the like are written without spaces, so there each letter
-is a word of its own (its vowel and tone marks left out): an n-gram of five words is one of five
-letters. Tibetan needs no such care, its syllables have a mark between them, and Korean has spaces.
-Punctuation, symbols and white space are dropped.
+A word is a run of letters, combining marks, digits and underscores that does not begin with a mark,
+in lower case (a character for a character, by the table in `native/characters.hpp`, so that it is
+the same under every version of Python). Chinese, Japanese, Thai, Lao, Khmer, Myanmar and the like
+are written without spaces, so there each letter is a word of its own (its vowel and tone marks left
+out): an n-gram of five words is one of five letters. Tibetan needs no such care, its syllables have
+a mark between them, and Korean has spaces. Punctuation, symbols and white space are dropped.
 
-Each word becomes xxh3-64 of its UTF-8, and from there on all is NumPy. The hash of an n-gram is
-the sum of its words' hashes, each times a power of one odd constant, modulo 2^64, mixed once more
-so that n-grams that share words have nothing else in common.
+`_native.hash_words` finds and hashes words in one pass over a column of texts, at some hundreds of
+MB/s (`native/words.hpp`). What is here in Python, `words`, `hash_bytes` and `hash_ngrams`, says the
+same in the plainest way and is what the tests hold it to. The hash of an n-gram is the sum of its
+words' hashes, each times a power of one odd constant, modulo 2^64, mixed once more so that n-grams
+that share words have nothing else in common.
 """
 
-import re
-import sys
-import unicodedata
 from collections.abc import Iterable
 from functools import cache
-from itertools import groupby
 
 import numpy as np
-from xxhash import xxh3_64_intdigest
+import pyarrow as pa
 
 # Blocks of scripts that are written without spaces between words.
 UNSPACED = (
@@ -42,34 +41,47 @@ UNSPACED = (
 )
 
 
+_MARK, _WORD, _UNSPACED = 1 << 1, 1 << 3, 1 << 9  # bits of characters.inc
+_SIZE, _MIX, _ALL = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95, 2**64 - 1
+
+
 @cache
-def _word() -> re.Pattern:
-    # Python's \w has no combining marks, without which Indic words fall to pieces. The lookahead
-    # keeps the common case, a space after a word, away from the long class of marks.
-    points = [
-        point
-        for point in range(sys.maxunicode + 1)
-        if unicodedata.category(chr(point))[0] == "M"
-        and not any(first <= point <= last for first, last in UNSPACED)
-    ]
-    runs = [[p for _, p in run] for _, run in groupby(enumerate(points), lambda x: x[1] - x[0])]
-    marks = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
-    unspaced = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
-    spaced = f"[^\\W{unspaced}]"
-    return re.compile(
-        f"{spaced}+(?:(?=[^\x00-\x7f])[{marks}]{spaced}*)*"  # a word
-        "|[^\\W\x00-\x7f]"  # a letter of an unspaced script: nothing else is left
-    )
+def _characters() -> tuple[list[int], list[int]]:
+    from curation import _native  # not above: the table is made by a script that reads UNSPACED
 
-
-_ASCII_WORD = re.compile(r"\w+")  # equal on ASCII, and faster
-
-_POWER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
+    flags, lower = _native.characters()
+    return flags.tolist(), lower.tolist()
 
 
 def words(text: str) -> list[str]:
-    """Split a text into its words, in lower case."""
-    return (_ASCII_WORD if text.isascii() else _word()).findall(text.lower())
+    """Split a text into its words, in lower case. Slow: the twin of the native code."""
+    flags, lower = _characters()
+    found: list[str] = []
+    inside = False
+    for point in map(ord, text):
+        kind = flags[point]
+        if kind & _UNSPACED:
+            inside = False
+            if kind & _WORD:
+                found.append(chr(lower[point]))
+        elif kind & _WORD or (inside and kind & _MARK):
+            if inside:
+                found[-1] += chr(lower[point])
+            else:
+                found.append(chr(lower[point]))
+            inside = True
+        else:
+            inside = False
+    return found
+
+
+def hash_bytes(data: bytes) -> int:
+    """Hash bytes, 64 bits; eight at a time, the last ones filled up with zeros. Slow: the twin."""
+    h = len(data) * _SIZE & _ALL
+    for at in range(0, len(data), 8):
+        product = (h ^ int.from_bytes(data[at : at + 8], "little")) * _MIX
+        h = (product ^ product >> 64) & _ALL
+    return h
 
 
 def hash_words(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,14 +90,9 @@ def hash_words(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Gives (hashes uint64 [words], characters of each int64 [words], owner int64 [words]: the place
     of the word's document in `texts`).
     """
-    found: list[str] = []
-    ends = []
-    for text in texts:
-        found += words(text)
-        ends.append(len(found))
-    hashes = np.fromiter(map(xxh3_64_intdigest, found), np.uint64, len(found))
-    lengths = np.fromiter(map(len, found), np.int64, len(found))
-    counts = np.diff(np.array([0, *ends], np.int64))
+    from curation import _native
+
+    hashes, lengths, counts = _native.hash_words(pa.array(texts, pa.large_string()))
     return hashes, lengths, np.repeat(np.arange(len(counts)), counts)
 
 
@@ -94,7 +101,7 @@ def hash_ngrams(hashes: np.ndarray, n: int) -> np.ndarray:
     size = max(len(hashes) - n + 1, 0)
     total = np.zeros(size, np.uint64)
     for i in range(n):
-        total *= _POWER
+        total *= np.uint64(_SIZE)
         total += hashes[i : i + size]
     # The finaliser of splitmix64.
     total ^= total >> np.uint64(30)

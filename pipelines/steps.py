@@ -22,11 +22,12 @@ from pydantic import TypeAdapter, ValidationError
 from curation.classifier import ClassifierFilter
 from curation.datatrove_step import DatatroveStep
 from curation.decontaminate import DecontaminationFilter
+from curation.dedup import DocumentDedup
 from curation.language import LanguageFilter
+from curation.paragraphs import ParagraphDedup
 from curation.private_data import PrivateDataFilter
 from curation.quality import LengthFilter, RepetitionFilter, SymbolFilter
 from curation.substrings import SubstringDedup
-from pipelines.minhash_round import MinHashRound
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
 
@@ -63,7 +64,8 @@ STEPS: dict[str, type] = {
 }
 
 ROUNDS: dict[str, type] = {
-    "documents": MinHashRound,
+    "documents": DocumentDedup,
+    "paragraphs": ParagraphDedup,
     "substrings": SubstringDedup,
 }
 

@@ -28,6 +28,7 @@ nb::object to_numpy(std::vector<T>&& values, size_t columns = 0) {
 void bind_characters(nb::module_& m);
 void bind_quality(nb::module_& m);
 void bind_minhash(nb::module_& m);
+void bind_sorting(nb::module_& m);
 void bind_decontaminate(nb::module_& m);
 void bind_private_data(nb::module_& m);
 void bind_substrings(nb::module_& m);

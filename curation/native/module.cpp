@@ -6,6 +6,7 @@ NB_MODULE(_native, m) {
   gristmill::bind_characters(m);
   gristmill::bind_quality(m);
   gristmill::bind_minhash(m);
+  gristmill::bind_sorting(m);
   gristmill::bind_decontaminate(m);
   gristmill::bind_private_data(m);
   gristmill::bind_substrings(m);

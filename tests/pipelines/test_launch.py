@@ -99,7 +99,9 @@ def test_a_task_that_was_withdrawn_meanwhile_leaves_no_record(stage, monkeypatch
 
 def test_a_task_file_can_start_nothing_but_the_maps_of_this_project(stage):
     jobs = [(0, {"n": 0})]
-    with pytest.raises(ValueError, match=r"unknown map 'os.system', expected one of curate.filter"):
+    with pytest.raises(
+        ValueError, match=r"unknown map 'os.system', expected one of projects.write"
+    ):
         write_tasks(stage, "m", "os.system", jobs, (), 1)
     write_tasks(stage, "m", "test.square", jobs, (str(stage),), 1)
     path = stage / "work" / "tasks" / "m" / "00000.json"
