@@ -68,10 +68,10 @@ def decide(config: "DocumentDedup", signed: Sequence[Path], out: Path, memory: i
     """Write `out/decisions.parquet`: `DECISIONS`, a row for each document that goes, by row.
 
     `kept` and `kept_row` name the survivor of its cluster; they are null if none of this corpus is
-    kept. `reason` is `documents:earlier` if the cluster touches the index; else `documents:exact` if an
-    earlier document or the survivor has the same text, `documents:url` if one has the same address,
-    else `documents:near`. If all copies go, any copy counts. Raises ValueError if the signatures or the
-    index were made with other settings, OSError if the index cannot be read.
+    kept. `reason` is `documents:earlier` if the cluster touches the index; else `documents:exact`
+    if an earlier document or the survivor has the same text, `documents:url` if one has the same
+    address, else `documents:near`. If all copies go, any copy counts. Raises ValueError if the
+    signatures or the index were made with other settings, OSError if the index cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
     _check_signed(config, signed)

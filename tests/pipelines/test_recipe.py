@@ -105,7 +105,7 @@ MISTAKES = {
     ),
     "an unknown setting of a round": (
         {"curate": {"dedup": {"documents": {"ngrams": 5}}}},
-        "documents.ngrams: unknown setting, expected one of ngram, bands",
+        "documents.ngrams: unknown setting, expected one of exact, url",
     ),
     "a setting of a round that cannot be": (
         {"curate": {"dedup": {"documents": {"rows": 0}}}},
