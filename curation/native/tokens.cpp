@@ -1,0 +1,471 @@
+#include "tokens.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <iterator>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "characters.hpp"
+#include "prose.hpp"
+
+namespace gristmill {
+namespace {
+
+namespace ch = characters;
+using namespace prose;
+using Byte = const uint8_t;
+
+
+bool digit(uint8_t c) { return c >= '0' && c <= '9'; }
+bool lower(uint8_t c) { return c >= 'a' && c <= 'z'; }
+bool upper(uint8_t c) { return c >= 'A' && c <= 'Z'; }
+bool letter(uint8_t c) { return lower(c | 0x20); }
+
+// Where the ASCII letters that begin at p end.
+inline Byte* skip_letters(Byte* p, Byte* end) {
+#if defined(__SSE2__)
+  while (end - p >= 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    // Small letters, moved to the bottom of the signed range, where one comparison finds them.
+    const __m128i moved = _mm_add_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)),
+                                       _mm_set1_epi8(static_cast<char>(0x80 - 'a')));
+    const __m128i inside = _mm_cmplt_epi8(moved, _mm_set1_epi8(-128 + 26));
+    const unsigned mask = static_cast<unsigned>(_mm_movemask_epi8(inside));
+    if (mask != 0xffff) return p + std::countr_one(mask);
+    p += 16;
+  }
+#endif
+  while (p < end && letter(*p)) ++p;
+  return p;
+}
+
+class Segmenter {
+ public:
+  Segmenter(std::string_view text, std::vector<Word>& words)
+      : base_(reinterpret_cast<Byte*>(text.data())), end_(base_ + text.size()), words_(words) {}
+
+  void run() {
+    Byte* p = base_;
+    while (p < end_) {
+      Byte* const begin = p;
+      p = skip_letters(p, end_);
+      const auto size = static_cast<size_t>(p - begin);
+      if (p == end_) {
+        if (size) letters(begin, p);
+        return;
+      }
+      if (kBlank[*p]) {
+        if (size) letters(begin, p);
+        ++p;
+        continue;
+      }
+      if (size && kSign[*p] && (p + 1 == end_ || kBlank[p[1]])) {
+        if (*p != '.') {
+          letters(begin, p);
+          emit(begin + size, p + 1, 1, kSignFlags[*p]);
+          p += 2;
+          continue;
+        }
+        if (stop_is_apart(begin, p)) {
+          letters(begin, p);
+          emit(p, p + 1, 1, kAllPunctuation | kEndsSentence);
+        } else {
+          emit(begin, p + 1, static_cast<uint32_t>(size + 1), kHasLetter | kHasMore);
+        }
+        p += 2;
+        continue;
+      }
+      p = piece(begin, p);
+    }
+  }
+
+ private:
+  static constexpr std::array<bool, 256> kBlank = [] {
+    std::array<bool, 256> is{};
+    for (int i = 0; i < 128; ++i) is[i] = kAscii[i] & kSpaceChar;
+    return is;
+  }();
+  static constexpr std::array<bool, 256> kSign = [] {
+    std::array<bool, 256> is{};
+    for (const char c : {'.', ',', ';', ':', '!', '?', ')', '"', '\''}) is[c] = true;
+    return is;
+  }();
+  static constexpr std::array<uint8_t, 128> kSignFlags = [] {
+    std::array<uint8_t, 128> flags{};
+    flags.fill(kAllPunctuation);
+    for (const char c : {'!', '?'}) flags[c] = kAllPunctuation | kEndsSentence;
+    return flags;
+  }();
+
+  [[gnu::always_inline]] void emit(Byte* begin, Byte* end, uint32_t chars, uint32_t flags) {
+    words_.push_back({static_cast<uint32_t>(begin - base_), static_cast<uint32_t>(end - base_),
+                      chars, flags});
+  }
+
+  void emit(Byte* begin, Byte* end) {
+    words_.push_back(measure_word({reinterpret_cast<const char*>(base_), size_t(end_ - base_)},
+                                  static_cast<uint32_t>(begin - base_),
+                                  static_cast<uint32_t>(end - base_)));
+  }
+
+  // A piece that is ASCII letters and nothing else.
+  [[gnu::always_inline]] void letters(Byte* begin, Byte* end) {
+    const auto size = static_cast<uint32_t>(end - begin);
+    if (size == 6 && std::memcmp(begin + 1, "annot", 5) == 0 && (*begin | 0x20) == 'c') {
+      emit(begin, begin + 3, 3, kHasLetter | kHasMore);
+      begin += 3;
+      emit(begin, end, 3, kHasLetter | kHasMore);
+      return;
+    }
+    emit(begin, end, size, kHasLetter | kHasMore);
+  }
+
+  // Whether the full stop after some ASCII letters, which ends a piece, is a word of its own.
+  static bool stop_is_apart(Byte* begin, Byte* stop) {
+    const auto size = stop - begin;
+    if (upper(stop[-1])) return size > 1 && upper(stop[-2]);
+    if (size == 1) return false;
+    return size > 7 || !kAbbreviations.contains(begin, stop + 1);
+  }
+
+  // Anything between spaces; its characters before p are ASCII letters. Gives its end.
+  Byte* piece(Byte* begin, Byte* p) {
+    unsigned seen = p > begin ? kLetterChar : 0;
+    auto chars = static_cast<uint32_t>(p - begin);
+    bool has_letter = p > begin;
+    Byte* after = end_;  // past the space
+    while (p < end_) {
+      if (*p < 0x80) {
+        const unsigned kind = kAscii[*p];
+        if (kind & kSpaceChar) {
+          after = p + 1;
+          break;
+        }
+        seen |= kind;
+        has_letter |= (kind & kLetterChar) != 0;
+        ++p;
+      } else {
+        const auto [point, size] = ch::decode(p, end_);
+        const unsigned kind = kinds_[point];
+        if (kind & kSpaceChar) {
+          after = p + size;
+          break;
+        }
+        seen |= kind;
+        has_letter |= (kind & (kLetterChar | kMarkChar)) == kLetterChar;
+        p += size;
+      }
+      ++chars;
+    }
+    if (p == begin) return after;
+    if (!(seen & ~(kLetterChar | kUpperChar | kLowerChar | kMarkChar))) {
+      emit(begin, p, chars, kHasMore | (has_letter ? kHasLetter : 0u));
+      return after;
+    }
+    if (seen & kLone) {
+      unspaced(begin, p);
+    } else {
+      split(begin, p);
+    }
+    return after;
+  }
+
+  // A piece with letters of a script without spaces: each is a word, with its marks.
+  void unspaced(Byte* begin, Byte* end) {
+    Byte* from = begin;  // of what is not such letters
+    for (Byte* p = begin; p < end;) {
+      const auto [point, size] = ch::decode(p, end);
+      if (!(kinds_[point] & kLone)) {
+        p += size;
+        continue;
+      }
+      if (from < p) split(from, p);
+      Byte* const letter = p;
+      uint32_t chars = 1;
+      const bool is_letter = table_.flags(point) & ch::kLetter;
+      for (p += size; p < end; ++chars) {
+        const auto next = ch::decode(p, end);
+        if (!(table_.flags(next.point) & ch::kMark)) break;
+        p += next.size;
+      }
+      emit(letter, p, chars, kHasMore | kLoneLetter | (is_letter ? kHasLetter : 0u));
+      from = p;
+    }
+    if (from < end) split(from, end);
+  }
+
+  // The character that ends at p.
+  ch::Decoded before(Byte* begin, Byte* p) const {
+    Byte* q = p - 1;
+    while (q > begin && p - q < 4 && (*q & 0xc0) == 0x80) --q;
+    return {ch::decode(q, p).point, static_cast<uint32_t>(p - q)};
+  }
+
+  // Bytes of the punctuation that a piece begins with; 0 for none.
+  size_t opening(Byte* begin, Byte* end) const {
+    if (*begin == '.') {
+      Byte* p = begin;
+      while (p < end && *p == '.') ++p;
+      return p - begin > 1 ? static_cast<size_t>(p - begin) : 0;
+    }
+    if (*begin == '+') return end - begin > 1 && digit(begin[1]) ? 0 : 1;
+    const auto [point, size] = ch::decode(begin, end);
+    return kinds_[point] & kOpening ? size : 0;
+  }
+
+  // Bytes of what is taken off the end of a piece; 0 for nothing.
+  size_t closing(Byte* begin, Byte* end) const {
+    if (begin == end) return 0;
+    const uint8_t last = end[-1];
+    if (last == '.') {
+      Byte* p = end;
+      while (p > begin && p[-1] == '.') --p;
+      if (end - p > 1) return static_cast<size_t>(end - p);
+      if (p == begin) return 0;
+      const auto [point, size] = before(begin, p);
+      const unsigned kind = kinds_[point];
+      if (kind & (kLowerChar | kDigit | kQuote) || point == '%' || point == '-' || point == '+' ||
+          (kind & kClosing && point != '='))
+        return 1;
+      if (!(kind & kUpperChar) || p - size == begin) return 0;
+      return kinds_[before(begin, p - size).point] & kUpperChar ? 1 : 0;
+    }
+    if ((last | 0x20) == 's' && end - begin >= 2) {
+      if (end[-2] == '\'') return 2;
+      if (end - begin >= 4 && end[-2] == 0x99 && end[-3] == 0x80 && end[-4] == 0xe2) return 4;
+    }
+    if (last < 0x80) {
+      if (kAscii[last] & kClosing) return 1;
+      if (last == '%' || last == '$' || last == '+')
+        return end - begin > 1 && digit(end[-2]) ? 1 : 0;
+      if (!letter(last)) return 0;
+      Byte* p = end;
+      while (p > begin && end - p < 5 && (letter(p[-1]) || p[-1] == '/')) --p;
+      return p > begin && digit(p[-1]) && kUnits.contains(p, end) ? static_cast<size_t>(end - p)
+                                                                  : 0;
+    }
+    const auto [point, size] = before(begin, end);
+    return kinds_[point] & kClosing ? size : 0;
+  }
+
+  // Where a contraction is cut: bytes of its first word, all of them for an abbreviation that stays
+  // whole, 0 for what is neither.
+  size_t exception(Byte* begin, Byte* end) const {
+    const auto size = static_cast<size_t>(end - begin);
+    if (size < 2 || size > 14) return 0;
+    if (end[-1] == '.') {
+      if (size == 2) return lower(*begin) ? 2 : 0;
+      return kAbbreviations.contains(begin, end) ? size : 0;
+    }
+    if (!letter(end[-1])) return 0;
+    // The apostrophe, ' or ’, is one to three bytes before the end.
+    Byte* tail = end;
+    while (tail > begin && end - tail < 3 && letter(tail[-1])) --tail;
+    Byte* mark;
+    if (tail > begin && tail[-1] == '\'') {
+      mark = tail - 1;
+    } else if (tail - begin >= 3 && tail[-1] == 0x99 && tail[-2] == 0x80 && tail[-3] == 0xe2) {
+      mark = tail - 3;
+    } else {
+      return 0;
+    }
+    if (mark == begin) return kVerbs.contains(tail, end) || is(tail, end, "em") ? size : 0;
+    uint8_t stem[8];
+    const auto length = static_cast<size_t>(mark - begin);
+    if (length > sizeof stem) return 0;
+    for (size_t i = 0; i < length; ++i) {
+      if (!letter(begin[i])) return 0;
+      stem[i] = begin[i] | 0x20;
+    }
+    if (is(tail, end, "t") && length > 1 && stem[length - 1] == 'n')
+      return kBeforeNot.contains(stem, stem + length - 1) ? length - 1 : 0;
+    return kVerbs.contains(tail, end) && kBeforeVerb.contains(stem, stem + length) ? length : 0;
+  }
+
+  static bool is(Byte* begin, Byte* end, std::string_view word) {
+    return static_cast<size_t>(end - begin) == word.size() &&
+           std::memcmp(begin, word.data(), word.size()) == 0;
+  }
+
+  // A web or mail address: scheme, user, host names with dots, port, path; all but the host may lack.
+  bool address(Byte* begin, Byte* end) const {
+    Byte* p = begin;
+    for (Byte* q = begin; q + 2 < end && (letter(*q) || *q == ':'); ++q)
+      if (*q == ':' && q > begin && q[1] == '/' && q[2] == '/') {
+        p = q + 3;
+        break;
+      }
+    if (const void* at = std::memchr(p, '@', static_cast<size_t>(end - p)))
+      p = static_cast<Byte*>(at) + 1;
+    // Labels of letters, digits and inner hyphens; the last one is of letters.
+    Byte* label = p;
+    bool dots = false, only_letters = true;
+    for (; p < end; ++p) {
+      if (letter(*p) || *p >= 0x80) continue;
+      if (digit(*p) || ((*p == '-' || *p == '_') && p > label)) {
+        only_letters = false;
+        continue;
+      }
+      if (*p != '.' || p == label) break;
+      dots = true;
+      label = p + 1;
+      only_letters = true;
+    }
+    if (!dots || !only_letters || p - label < 2) return false;
+    if (p < end && *p == ':') {
+      for (++p; p < end && digit(*p);) ++p;
+    }
+    return p == end || *p == '/' || *p == '?' || *p == '#';
+  }
+
+  // A piece: take off its ends, then look inside.
+  void split(Byte* begin, Byte* end) {
+    taken_.clear();
+    size_t cut = 0;
+    while (begin < end) {
+      if ((cut = exception(begin, end))) break;
+      const size_t front = opening(begin, end);
+      if (front && (cut = exception(begin + front, end))) {
+        emit(begin, begin + front);
+        begin += front;
+        break;
+      }
+      const size_t back = closing(begin + front, end);
+      if (back && (cut = exception(begin, end - back))) {
+        taken_.push_back(back);
+        end -= back;
+        break;
+      }
+      if (!front && !back) break;
+      if (front) emit(begin, begin + front);
+      if (back) taken_.push_back(back);
+      begin += front;
+      end -= back;
+    }
+    if (cut) {
+      emit(begin, begin + cut);
+      if (begin + cut < end) emit(begin + cut, end);
+    } else if (begin < end) {
+      inside(begin, end);
+    }
+    for (size_t i = taken_.size(); i-- > 0; end += taken_[i]) emit(end, end + taken_[i]);
+  }
+
+  // What is left of a piece: cut at ellipses and icons, and at signs between letters or digits.
+  void inside(Byte* begin, Byte* end) {
+    bool known_address = false;
+    Byte* from = begin;
+    unsigned last = 0;
+    for (Byte* p = begin; p < end;) {
+      const auto [point, size] = ch::decode(p, end);
+      const unsigned kind = kinds_[point];
+      Byte* past = p;  // of the sign, if it cuts here
+      if (p > begin && !(kind & (kLetterChar | kDigit))) {
+        const bool after_word = last & (kLetterChar | kDigit);
+        if (point == '.') {
+          Byte* q = p + 1;
+          while (q < end && *q == '.') ++q;
+          if (q - p > 1 || (last & (kLowerChar | kQuote) && next(q, end) & (kUpperChar | kQuote)))
+            past = q;
+        } else if (kind & kIcon) {
+          past = p + size;
+        } else if (point == ',') {
+          if (last & kLetterChar && next(p + 1, end) & kLetterChar) past = p + 1;
+        } else if (kind & kHyphen && after_word) {
+          Byte* q = p + size;
+          if (point == '-')
+            while (q < end && q - p < 3 && *q == '-') ++q;
+          if (next(q, end) & kLetterChar) past = q;
+        } else if (kind & kSplitter && after_word) {
+          if (next(p + 1, end) & kLetterChar) past = p + 1;
+        }
+        if (past == p && last & kDigit && has("+-*^", static_cast<char>(point < 128 ? point : 0)) &&
+            point && p + 1 < end && (digit(p[1]) || p[1] == '-'))
+          past = p + 1;
+      }
+      if (past == p) {
+        p += size;
+        last = kind;
+        continue;
+      }
+      if (!known_address) {
+        if (address(begin, end)) break;
+        known_address = true;
+      }
+      if (from < p) emit(from, p);
+      emit(p, past);
+      from = p = past;
+      last = kind;
+    }
+    if (from < end) emit(from, end);
+  }
+
+  unsigned next(Byte* p, Byte* end) const {
+    return p < end ? kinds_[ch::decode(p, end).point] : 0;
+  }
+
+  Byte* const base_;
+  Byte* const end_;
+  std::vector<Word>& words_;
+  const ch::Table& table_ = ch::Table::get();
+  const Kinds& kinds_ = Kinds::get();
+  std::vector<size_t> taken_;  // bytes of what was taken off the end, outermost first
+};
+
+}  // namespace
+
+bool ends_sentence(uint32_t point) {
+  if (point < 0x80) return point == '.' || point == '!' || point == '?';
+  const auto* run = std::upper_bound(std::begin(kTerminal), std::end(kTerminal), point,
+                                     [](uint32_t p, const auto& r) { return p < r[0]; });
+  return run != std::begin(kTerminal) && point <= run[-1][1];
+}
+
+void segment(std::string_view text, std::vector<Word>& words) {
+  words.clear();
+  Segmenter(text, words).run();
+}
+
+Word measure_word(std::string_view text, uint32_t begin, uint32_t end) {
+  const auto& table = ch::Table::get();
+  const auto* base = reinterpret_cast<Byte*>(text.data());
+  uint32_t chars = 0, point = 0;
+  unsigned any = 0;
+  bool more = false, punctuation = true;
+  for (uint32_t at = begin; at < end; ++chars) {
+    const auto decoded = ch::decode(base + at, base + end);
+    point = decoded.point;
+    const unsigned flags = table.flags(point);
+    any |= flags;
+    more |= !(flags & (ch::kPunctuation | ch::kSymbol | ch::kControl | ch::kSpace));
+    punctuation &= (flags & ch::kPunctuation) != 0;
+    at += decoded.size;
+  }
+  uint32_t flags = more ? kHasMore : 0u;
+  if (any & ch::kLetter) flags |= kHasLetter;
+  if (punctuation && chars) flags |= kAllPunctuation;
+  if (chars == 1 && !(any & ch::kLetter) && ends_sentence(point)) flags |= kEndsSentence;
+  return {begin, end, chars, flags};
+}
+
+size_t count_sentences(const std::vector<Word>& words, size_t most) {
+  size_t found = words.empty() ? 0 : 1;
+  bool ended = false;
+  for (const Word& word : words) {
+    if (found >= most) break;
+    if (word.flags & kEndsSentence) {
+      ended = true;
+    } else if (ended && !(word.flags & kAllPunctuation)) {
+      ++found;
+      ended = false;
+    }
+  }
+  return found;
+}
+
+}  // namespace gristmill
