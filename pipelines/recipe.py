@@ -66,7 +66,7 @@ class CurateSection(Section):
         {"language": {}},
         {"length": {}},
         {"symbols": {}},
-        {"repetition": {}},
+        {"gopher_repetition": {}},
     )
     dedup: DedupSection | None = DedupSection()
     split_bytes: Positive = 8 << 20

@@ -7,16 +7,23 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from curation.c4 import C4Filter
+from curation.fineweb import FineWebFilter
+from curation.gopher import GopherQualityFilter, GopherRepetitionFilter
 from curation.language import LanguageFilter
-from curation.quality import LengthFilter, RepetitionFilter, SymbolFilter
+from curation.length import LengthFilter
+from curation.symbols import SymbolFilter
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 STEPS: dict[str, type] = {
     "language": LanguageFilter,
     "length": LengthFilter,
-    "repetition": RepetitionFilter,
     "symbols": SymbolFilter,
+    "gopher_quality": GopherQualityFilter,
+    "gopher_repetition": GopherRepetitionFilter,
+    "c4": C4Filter,
+    "fineweb": FineWebFilter,
 }
 
 

@@ -16,6 +16,12 @@ constexpr size_t kOff = static_cast<size_t>(-1);
 struct C4Rules {
   bool citations, terminal_punctuation, lorem_ipsum, javascript, curly_bracket, policies;
   size_t min_words = 0, max_word = kOff, min_sentences = 0;
+
+  // Then a text stays as it is, its indentation included.
+  bool none() const {
+    return !(citations || terminal_punctuation || lorem_ipsum || javascript || curly_bracket ||
+             policies || min_words || min_sentences) && max_word == kOff;
+  }
 };
 
 enum class C4Verdict : uint8_t { kKept, kLoremIpsum, kCurlyBracket, kFewSentences };

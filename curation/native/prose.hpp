@@ -72,7 +72,7 @@ constexpr std::array<uint16_t, 128> make_ascii() {
     if (has("'\"`", c)) kind |= kQuote;
     if (has("-~", c)) kind |= kHyphen;
     if (has(":<>=/", c)) kind |= kSplitter;
-    kinds[i] = static_cast<uint16_t>(kind ? kind : kOther);
+    kinds[i] = static_cast<uint16_t>(kind ? kind : unsigned{kOther});
   }
   return kinds;
 }
@@ -87,7 +87,7 @@ inline uint16_t find_kind(uint32_t point) {
   if (flags & ch::kSpace) return kSpaceChar;
   if (flags & (ch::kLetter | ch::kMark)) {
     if (flags & ch::kUnspaced)
-      return kLetterChar | kUpperChar | kLowerChar | kLone | (flags & ch::kMark ? kMarkChar : 0u);
+      return kLetterChar | kUpperChar | kLowerChar | kLone | (flags & ch::kMark ? unsigned{kMarkChar} : 0u);
     unsigned kind = flags & ch::kMark ? kLetterChar | kMarkChar : kLetterChar;
     if (!(flags & ch::kUpper)) kind |= kLowerChar;
     if (!(flags & ch::kLower)) kind |= kUpperChar;

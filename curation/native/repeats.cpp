@@ -54,19 +54,20 @@ uint64_t hash_bytes(std::string_view bytes) {
 }
 
 void Counts::clear(size_t keys) {
-  const size_t size = std::bit_ceil(std::max<size_t>(2 * keys, 16));
+  const size_t size = std::bit_ceil(std::max<size_t>(4 * keys, 16));
   if (slots_.size() < size) {
     slots_.assign(size, {});
   } else {
     std::memset(static_cast<void*>(slots_.data()), 0, size * sizeof(Slot));
   }
   mask_ = size - 1;
+  most_ = 0;
   shift_ = static_cast<unsigned>(64 - std::countr_zero(size));
 }
 
 void Repeats::add(std::string_view part, Duplicates& found) {
   ++found.parts;
-  if (counts_[counts_.add(hash_bytes(part), 0)].count > 1) {
+  if (counts_.again(counts_.add(hash_bytes(part)))) {
     ++found.again;
     found.chars_again += count_chars(part);
   }
@@ -102,76 +103,82 @@ void Repeats::ngrams(std::string_view text, const std::vector<Word>& words, size
   ends_[0] = 0;
   for (size_t i = 0; i < size; ++i) {
     const Word& word = words[i];
-    hashes_[i] = hash_bytes(text.substr(word.begin, word.end - word.begin));
+    const size_t length = word.end - word.begin;
+    const char* const bytes = text.data() + word.begin;
+    hashes_[i] = length <= 16 ? hash_short(bytes, length) : hash_bytes({bytes, length});
     ends_[i + 1] = ends_[i] + word.chars;
   }
 
   // Pairs: every place.
-  counts_.clear(size);
-  places_.resize(size);
-  most_ = 1;
-  most_first_ = 0;
-  for (uint32_t i = 0; i + 1 < size; ++i) {
-    const uint64_t key = extend(hashes_[i], hashes_[i + 1]);
-    const size_t slot = counts_.add(key, i);
-    places_[i] = {key, i, static_cast<uint32_t>(slot)};
-    const auto [_, count, first] = counts_[slot];
-    if (count > most_ || (count == most_ && first < most_first_)) most_ = count, most_first_ = first;
+  const size_t pairs = size - 1;
+  slots_.resize(pairs);
+  counts_.clear(pairs);
+  for (uint32_t i = 0; i < pairs; ++i)
+    slots_[i] = counts_.add(extend(hashes_[i], hashes_[i + 1]));
+  if (factor == 1) {
+    uint32_t first = 0;
+    while (counts_.count(slots_[first]) < counts_.most()) ++first;
+    chars[0] = top(2, first, 1);
   }
-  places_.resize(size - 1);
+  places_.resize(pairs);
+  size_t kept = 0;
+  bool here = counts_.again(slots_[0]);
+  for (uint32_t i = 0; i + 1 < pairs; ++i) {
+    const bool after = counts_.again(slots_[i + 1]);
+    places_[kept].word = i;
+    kept += here & after;
+    here = after;
+  }
+  places_.resize(kept);
+  for (Place& place : places_) place.key = extend(hashes_[place.word], hashes_[place.word + 1]);
 
-  for (size_t n = 2;; ++n) {
-    if (n % factor == 0) {
-      const size_t order = n / factor;
-      if (order > 10) break;
-      if (order <= 4) {
-        chars[order - 2] = top(n);
-      } else {
-        chars[order - 2] = duplicate(n);
-      }
-      if (order == 10) break;
-    }
-    // Keep the places that come again and whose next does too: those may, one word longer.
-    size_t kept = 0;
-    const size_t last = size - n;  // the last place that an n-gram can have
-    for (size_t k = 0; k + 1 < places_.size(); ++k) {
-      const Place here = places_[k], after = places_[k + 1];
-      places_[kept] = here;
-      kept += here.word + 1 == after.word && here.word < last && counts_[here.slot].count > 1 &&
-              counts_[after.slot].count > 1;
-    }
-    places_.resize(kept);
-    if (size < n + 1) break;
-    counts_.clear(kept);
-    most_ = 1;
-    most_first_ = 0;
+  // Longer ones: what is left of the places, each n by one word more.
+  for (size_t n = 3; n <= std::min(10 * factor, size); ++n) {
+    counts_.clear(places_.size());
     for (Place& place : places_) {
-      place.key = extend(place.key, hashes_[place.word + n]);
-      place.slot = static_cast<uint32_t>(counts_.add(place.key, place.word));
-      const auto [_, count, first] = counts_[place.slot];
-      if (count > 1 && (count > most_ || (count == most_ && first < most_first_)))
-        most_ = count, most_first_ = first;
+      place.key = extend(place.key, hashes_[place.word + n - 1]);
+      place.slot = counts_.add(place.key);
     }
+    if (n % factor == 0 && n / factor <= 4) {
+      size_t first = 0;
+      if (counts_.most() > 1) {
+        size_t k = 0;
+        while (counts_.count(places_[k].slot) < counts_.most()) ++k;
+        first = places_[k].word;
+      }
+      chars[n / factor - 2] = top(n, first, factor == 1 ? n - 1 : 0);
+    } else if (n % factor == 0) {
+      chars[n / factor - 2] = duplicate(n);
+    }
+    keep_repeated(n, size);
   }
 }
 
-size_t Repeats::top(size_t n) const {
-  return (ends_[most_first_ + n] - ends_[most_first_] + n - 1) * most_;
+// Keep the places of n words that come again and whose next do too: those may, one word longer.
+void Repeats::keep_repeated(size_t n, size_t size) {
+  size_t kept = 0;
+  for (size_t k = 0; k + 1 < places_.size(); ++k) {
+    const Place here = places_[k], after = places_[k + 1];
+    places_[kept] = here;
+    kept += (here.word + 1 == after.word) & (here.word + n < size) & counts_.again(here.slot) &
+            counts_.again(after.slot);
+  }
+  places_.resize(kept);
+}
+
+// Characters of the n words at `first` and of the spaces between, times the greatest count. Where
+// nothing comes again, the text's first n-gram is the most frequent one.
+size_t Repeats::top(size_t n, size_t first, size_t spaces) const {
+  return (ends_[first + n] - ends_[first] + spaces) * std::max<size_t>(counts_.most(), 1);
 }
 
 size_t Repeats::duplicate(size_t n) {
-  constexpr uint32_t kSeen = 0xffffffff;
-  size_t chars = 0;
-  uint32_t next = 0;
+  size_t chars = 0, next = 0;
   for (const Place& place : places_) {
-    auto& slot = counts_[place.slot];
-    if (place.word < next || slot.count < 2) continue;
-    if (slot.first == kSeen) {
-      chars += ends_[place.word + n] - ends_[place.word];
-      next = place.word + static_cast<uint32_t>(n);
-    } else {
-      slot.first = kSeen;
-    }
+    if (place.word < next || !counts_.again(place.slot)) continue;
+    if (!counts_.seen(place.slot)) continue;
+    chars += ends_[place.word + n] - ends_[place.word];
+    next = place.word + n;
   }
   return chars;
 }

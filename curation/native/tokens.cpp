@@ -67,7 +67,7 @@ class Segmenter {
       if (size && kSign[*p] && (p + 1 == end_ || kBlank[p[1]])) {
         if (*p != '.') {
           letters(begin, p);
-          emit(begin + size, p + 1, 1, kSignFlags[*p]);
+          emit(begin + size, p + 1, 1, kAlone[*p]);
           p += 2;
           continue;
         }
@@ -95,10 +95,17 @@ class Segmenter {
     for (const char c : {'.', ',', ';', ':', '!', '?', ')', '"', '\''}) is[c] = true;
     return is;
   }();
-  static constexpr std::array<uint8_t, 128> kSignFlags = [] {
+  // Flags of a word that is one ASCII character.
+  static constexpr std::array<uint8_t, 128> kAlone = [] {
     std::array<uint8_t, 128> flags{};
-    flags.fill(kAllPunctuation);
-    for (const char c : {'!', '?'}) flags[c] = kAllPunctuation | kEndsSentence;
+    for (int i = 0; i < 128; ++i) {
+      const char c = static_cast<char>(i);
+      const bool symbol = has("$+<=>^`|~", c), letter = kAscii[i] & kLetterChar;
+      if (letter) flags[i] |= kHasLetter;
+      if (letter || (kAscii[i] & kDigit)) flags[i] |= kHasMore;
+      if (c > ' ' && c < 127 && !symbol && !flags[i]) flags[i] |= kAllPunctuation;
+      if (has(".!?", c)) flags[i] |= kEndsSentence;
+    }
     return flags;
   }();
 
@@ -108,6 +115,7 @@ class Segmenter {
   }
 
   void emit(Byte* begin, Byte* end) {
+    if (end - begin == 1 && *begin < 0x80) return emit(begin, end, 1, kAlone[*begin]);
     words_.push_back(measure_word({reinterpret_cast<const char*>(base_), size_t(end_ - base_)},
                                   static_cast<uint32_t>(begin - base_),
                                   static_cast<uint32_t>(end - base_)));
@@ -164,7 +172,11 @@ class Segmenter {
     }
     if (p == begin) return after;
     if (!(seen & ~(kLetterChar | kUpperChar | kLowerChar | kMarkChar))) {
-      emit(begin, p, chars, kHasMore | (has_letter ? kHasLetter : 0u));
+      emit(begin, p, chars, kHasMore | (has_letter ? unsigned{kHasLetter} : 0u));
+      return after;
+    }
+    if (!(seen & ~(kLetterChar | kUpperChar | kLowerChar | kMarkChar | kDigit)) && digit(p[-1])) {
+      emit(begin, p, chars, kHasMore | (has_letter ? unsigned{kHasLetter} : 0u));
       return after;
     }
     if (seen & kLone) {
@@ -193,7 +205,7 @@ class Segmenter {
         if (!(table_.flags(next.point) & ch::kMark)) break;
         p += next.size;
       }
-      emit(letter, p, chars, kHasMore | kLoneLetter | (is_letter ? kHasLetter : 0u));
+      emit(letter, p, chars, kHasMore | kLoneLetter | (is_letter ? unsigned{kHasLetter} : 0u));
       from = p;
     }
     if (from < end) split(from, end);
@@ -446,7 +458,7 @@ Word measure_word(std::string_view text, uint32_t begin, uint32_t end) {
     punctuation &= (flags & ch::kPunctuation) != 0;
     at += decoded.size;
   }
-  uint32_t flags = more ? kHasMore : 0u;
+  uint32_t flags = more ? unsigned{kHasMore} : 0u;
   if (any & ch::kLetter) flags |= kHasLetter;
   if (punctuation && chars) flags |= kAllPunctuation;
   if (chars == 1 && !(any & ch::kLetter) && ends_sentence(point)) flags |= kEndsSentence;
