@@ -43,10 +43,10 @@ class GopherQualityFilter:
     """Reject what is not prose, as `gopher_quality:` and the threshold that was broken.
 
     Words are counted if they hold more than punctuation and symbols, and of these is the mean
-    length in characters. Hashes (`#`) and ellipses (`...` or `…`) are per word, bullet and ellipsis
-    lines (that begin with `-` or `•`, or end in an ellipsis) per line, alphabetic words (with a
-    letter) per word. `min_stop_words` is how many different ones of its language's a text must have;
-    `stop_words` gives lists for more languages, or others.
+    length in characters. Hashes (`#`) and ellipses (`...` or `…`) are per word, bullet and
+    ellipsis lines (that begin with `-` or `•`, or end in an ellipsis) per line, alphabetic words
+    (with a letter) per word. `min_stop_words` is how many different ones of its language's a text
+    must have; `stop_words` gives lists for more languages, or others.
     """
 
     name: ClassVar[str] = "gopher_quality"

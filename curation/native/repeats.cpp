@@ -9,6 +9,7 @@
 namespace gristmill {
 namespace {
 
+constexpr size_t kAhead = 12;  // keys, whose slots are fetched before they are needed
 constexpr uint64_t kOdd1 = 0x9e3779b97f4a7c15, kOdd2 = 0xbf58476d1ce4e5b9;
 
 uint64_t mix(uint64_t a, uint64_t b) {
@@ -112,9 +113,13 @@ void Repeats::ngrams(std::string_view text, const std::vector<Word>& words, size
   // Pairs: every place.
   const size_t pairs = size - 1;
   slots_.resize(pairs);
+  keys_.resize(pairs);
   counts_.clear(pairs);
-  for (uint32_t i = 0; i < pairs; ++i)
-    slots_[i] = counts_.add(extend(hashes_[i], hashes_[i + 1]));
+  for (size_t i = 0; i < pairs; ++i) keys_[i] = extend(hashes_[i], hashes_[i + 1]);
+  for (size_t i = 0; i < pairs; ++i) {
+    counts_.expect(keys_[std::min(i + kAhead, pairs - 1)]);
+    slots_[i] = counts_.add(keys_[i]);
+  }
   if (factor == 1) {
     uint32_t first = 0;
     while (counts_.count(slots_[first]) < counts_.most()) ++first;
@@ -130,14 +135,15 @@ void Repeats::ngrams(std::string_view text, const std::vector<Word>& words, size
     here = after;
   }
   places_.resize(kept);
-  for (Place& place : places_) place.key = extend(hashes_[place.word], hashes_[place.word + 1]);
+  for (Place& place : places_) place.key = keys_[place.word];
 
   // Longer ones: what is left of the places, each n by one word more.
   for (size_t n = 3; n <= std::min(10 * factor, size); ++n) {
     counts_.clear(places_.size());
-    for (Place& place : places_) {
-      place.key = extend(place.key, hashes_[place.word + n - 1]);
-      place.slot = counts_.add(place.key);
+    for (Place& place : places_) place.key = extend(place.key, hashes_[place.word + n - 1]);
+    for (size_t k = 0; k < places_.size(); ++k) {
+      counts_.expect(places_[std::min(k + kAhead, places_.size() - 1)].key);
+      places_[k].slot = counts_.add(places_[k].key);
     }
     if (n % factor == 0 && n / factor <= 4) {
       size_t first = 0;

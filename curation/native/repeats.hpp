@@ -40,6 +40,9 @@ class Counts {
     return static_cast<uint32_t>(at);
   }
 
+  // A key that will be added soon.
+  void expect(uint64_t key) const { __builtin_prefetch(&slots_[key >> shift_], 1); }
+
   uint32_t count(uint32_t slot) const { return slots_[slot].count; }
   bool again(uint32_t slot) const { return slots_[slot].count > 1; }
 
@@ -95,7 +98,7 @@ class Repeats {
   };
 
   Counts counts_;
-  std::vector<uint64_t> hashes_;
+  std::vector<uint64_t> hashes_, keys_;  // of words, of pairs of them
   std::vector<uint32_t> slots_;  // of each pair of words
   std::vector<uint32_t> ends_;  // characters up to the end of each word
   std::vector<Place> places_;

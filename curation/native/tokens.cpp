@@ -80,6 +80,18 @@ class Segmenter {
         p += 2;
         continue;
       }
+      // What is taken off the front, or stands between letters, changes nothing for what follows.
+      if (size == 0 && kFront[*p]) {
+        emit(p, p + 1, 1, kAlone[*p]);
+        ++p;
+        continue;
+      }
+      if (size && *p == '-' && hyphen_is_apart(p + 1)) {
+        letters(begin, p);
+        emit(p, p + 1, 1, kAllPunctuation);
+        ++p;
+        continue;
+      }
       p = piece(begin, p);
     }
   }
@@ -93,6 +105,12 @@ class Segmenter {
   static constexpr std::array<bool, 256> kSign = [] {
     std::array<bool, 256> is{};
     for (const char c : {'.', ',', ';', ':', '!', '?', ')', '"', '\''}) is[c] = true;
+    return is;
+  }();
+  // Signs that are a word of their own wherever a piece begins with them.
+  static constexpr std::array<bool, 256> kFront = [] {
+    std::array<bool, 256> is{};
+    for (int i = 0; i < 128; ++i) is[i] = kAscii[i] & kOpening && i != '\'';
     return is;
   }();
   // Flags of a word that is one ASCII character.
@@ -115,7 +133,16 @@ class Segmenter {
   }
 
   void emit(Byte* begin, Byte* end) {
-    if (end - begin == 1 && *begin < 0x80) return emit(begin, end, 1, kAlone[*begin]);
+    unsigned any = 0, all = kAllPunctuation;
+    Byte* p = begin;
+    for (; p < end && *p < 0x80; ++p) {
+      any |= kAlone[*p];
+      all &= kAlone[*p];
+    }
+    if (p == end) {
+      any &= end - begin == 1 ? ~0u : unsigned{kHasLetter | kHasMore};
+      return emit(begin, end, static_cast<uint32_t>(end - begin), any | all);
+    }
     words_.push_back(measure_word({reinterpret_cast<const char*>(base_), size_t(end_ - base_)},
                                   static_cast<uint32_t>(begin - base_),
                                   static_cast<uint32_t>(end - base_)));
@@ -131,6 +158,20 @@ class Segmenter {
       return;
     }
     emit(begin, end, size, kHasLetter | kHasMore);
+  }
+
+  // Whether letters begin at p and a blank, a sign or one more such hyphen follows: then "-letters"
+  // is the end of a piece that is cut at its hyphens. Looks at a few, as a piece may be of any length.
+  bool hyphen_is_apart(Byte* p) const {
+    for (int parts = 0; parts < 4; ++parts) {
+      Byte* const past = skip_letters(p, end_);
+      if (past == p) return false;
+      if (past == end_ || kBlank[*past]) return true;
+      if (*past != '-')
+        return kSign[*past] && *past != '.' && (past + 1 == end_ || kBlank[past[1]]);
+      p = past + 1;
+    }
+    return false;
   }
 
   // Whether the full stop after some ASCII letters, which ends a piece, is a word of its own.
@@ -226,6 +267,7 @@ class Segmenter {
       return p - begin > 1 ? static_cast<size_t>(p - begin) : 0;
     }
     if (*begin == '+') return end - begin > 1 && digit(begin[1]) ? 0 : 1;
+    if (*begin < 0x80) return kAscii[*begin] & kOpening ? 1 : 0;
     const auto [point, size] = ch::decode(begin, end);
     return kinds_[point] & kOpening ? size : 0;
   }
@@ -374,8 +416,12 @@ class Segmenter {
     Byte* from = begin;
     unsigned last = 0;
     for (Byte* p = begin; p < end;) {
+      if (*p < 0x80 && kAscii[*p] & (kLetterChar | kDigit)) {
+        last = kAscii[*p++];
+        continue;
+      }
       const auto [point, size] = ch::decode(p, end);
-      const unsigned kind = kinds_[point];
+      const unsigned kind = point < 0x80 ? kAscii[point] : kinds_[point];
       Byte* past = p;  // of the sign, if it cuts here
       if (p > begin && !(kind & (kLetterChar | kDigit))) {
         const bool after_word = last & (kLetterChar | kDigit);
@@ -418,7 +464,8 @@ class Segmenter {
   }
 
   unsigned next(Byte* p, Byte* end) const {
-    return p < end ? kinds_[ch::decode(p, end).point] : 0;
+    if (p == end) return 0;
+    return *p < 0x80 ? kAscii[*p] : kinds_[ch::decode(p, end).point];
   }
 
   Byte* const base_;
