@@ -6,6 +6,9 @@ those of `native/tokens.hpp`, which imitates the tokenizer that datatrove asks; 
 spaces each letter is a word, and there an n-gram is one of 2n letters. All is measured in C++ on
 the Arrow column as it lies; about 75 MB/s a core for both.
 
+Punctuation is a word to that tokenizer, so `min_alphabetic_words` is strict: a dialogue or a page
+of code has one sign in five words soon.
+
 Two things differ from datatrove on purpose. N-grams are the same if their words are (Gopher's
 definition), where datatrove joins them and so takes `a bc` for `ab c`. And for a word without more
 than punctuation we ask Unicode, datatrove a list of common signs.

@@ -228,6 +228,11 @@ class Segmenter {
     return after;
   }
 
+  // Where lines may break or letters join, Khmer, Thai and Myanmar have these; no word is one.
+  static bool zero_width(uint32_t point) {
+    return (point >= 0x200b && point <= 0x200d) || point == 0x2060 || point == 0xfeff;
+  }
+
   // A piece with letters of a script without spaces: each is a word, with its marks.
   void unspaced(Byte* begin, Byte* end) {
     Byte* from = begin;  // of what is not such letters
@@ -243,7 +248,7 @@ class Segmenter {
       const bool is_letter = table_.flags(point) & ch::kLetter;
       for (p += size; p < end; ++chars) {
         const auto next = ch::decode(p, end);
-        if (!(table_.flags(next.point) & ch::kMark)) break;
+        if (!(table_.flags(next.point) & ch::kMark) && !zero_width(next.point)) break;
         p += next.size;
       }
       emit(letter, p, chars, kHasMore | kLoneLetter | (is_letter ? unsigned{kHasLetter} : 0u));
