@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from curation import _native
@@ -75,9 +76,8 @@ class GopherQualityFilter:
     def __call__(self, batch: pa.RecordBatch, words: Words | None = None) -> pa.RecordBatch:
         """Judge a batch, in the words given (as `_native.words` gives them) or its own."""
         lists = {**stop_words(), **self.stop_words}
-        places = {language: i for i, language in enumerate(lists)}
-        spoken = [language or ENGLISH for language in batch["language"].to_pylist()]
-        which = np.array([places.get(language, -1) for language in spoken], np.int64)
+        spoken = pc.fill_null(batch["language"], ENGLISH)
+        which = pc.fill_null(pc.index_in(spoken, pa.array(lists)), -1).to_numpy().astype(np.int64)
         thresholds = limits(self, batch)
         thresholds["min_stop_words"][which < 0] = np.nan
         enough = np.nan_to_num(thresholds["min_stop_words"]).astype(np.int64)

@@ -115,8 +115,9 @@ def judge(
 
 def reject(batch: pa.RecordBatch, step: str, broken: Mapping[str, np.ndarray]) -> pa.RecordBatch:
     """Add `reject`: `step:` and the first of the reasons (bool [documents] each) that holds."""
-    reasons: list[str | None] = [None] * batch.num_rows
-    for rule, rows in broken.items():
-        for row in np.flatnonzero(rows):
-            reasons[row] = reasons[row] or f"{step}:{rule}"
-    return batch.append_column(pa.field("reject", pa.string()), pa.array(reasons, pa.string()))
+    first = np.full(batch.num_rows, -1)
+    for i, rows in reversed(list(enumerate(broken.values()))):
+        first[rows] = i
+    reasons = pa.array([f"{step}:{rule}" for rule in broken], pa.string())
+    column = reasons.take(pa.array(first, mask=first < 0))
+    return batch.append_column(pa.field("reject", pa.string()), column)

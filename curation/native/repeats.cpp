@@ -1,6 +1,7 @@
 #include "repeats.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -23,19 +24,24 @@ uint64_t load(const char* p, size_t size) {
   return value;
 }
 
-// At most 16 bytes, as two numbers that overlap.
-uint64_t hash_short(const char* p, size_t size) {
-  uint64_t a = 0, b = 0;
-  if (size >= 8) {
-    a = load(p, 8);
-    b = load(p + size - 8, 8);
-  } else if (size >= 4) {
-    a = load(p, 4);
-    b = load(p + size - 4, 4);
-  } else if (size > 0) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(p);
-    a = static_cast<uint64_t>(bytes[0]) << 16 | bytes[size / 2] << 8 | bytes[size - 1];
+// The bytes of a number that belong to a word of so many.
+constexpr std::array<uint64_t, 17> kMasks = [] {
+  std::array<uint64_t, 17> masks{};
+  for (size_t size = 0; size <= 16; ++size)
+    masks[size] = size >= 8 ? ~uint64_t{0} : (uint64_t{1} << 8 * size) - 1;
+  return masks;
+}();
+
+// At most 16 bytes, where 16 can be read. Without branches: the length of words is what nothing
+// predicts.
+[[gnu::always_inline]] inline uint64_t hash_short(const char* p, size_t size) {
+  uint64_t a = load(p, 8), b = load(p + 8, 8);
+  if constexpr (std::endian::native == std::endian::big) {
+    a = __builtin_bswap64(a);
+    b = __builtin_bswap64(b);
   }
+  a &= kMasks[size];
+  b &= kMasks[size < 8 ? 0 : size - 8];
   return mix(a ^ kOdd1, b ^ (kOdd2 + size));
 }
 
@@ -47,7 +53,11 @@ uint64_t extend(uint64_t key, uint64_t word) { return mix(key ^ kOdd2, word + kO
 uint64_t hash_bytes(std::string_view bytes) {
   const char* p = bytes.data();
   size_t left = bytes.size();
-  if (left <= 16) return hash_short(p, left);
+  if (left <= 16) {
+    char copy[16] = {};
+    std::memcpy(copy, p, left);
+    return hash_short(copy, left);
+  }
   uint64_t state = left * kOdd1;
   for (; left > 16; p += 16, left -= 16)
     state = mix(load(p, 8) ^ kOdd1, load(p + 8, 8) ^ state);
@@ -106,7 +116,8 @@ void Repeats::ngrams(std::string_view text, const std::vector<Word>& words, size
     const Word& word = words[i];
     const size_t length = word.end - word.begin;
     const char* const bytes = text.data() + word.begin;
-    hashes_[i] = length <= 16 ? hash_short(bytes, length) : hash_bytes({bytes, length});
+    const bool quick = length <= 16 && word.begin + size_t{16} <= text.size();
+    hashes_[i] = quick ? hash_short(bytes, length) : hash_bytes({bytes, length});
     ends_[i + 1] = ends_[i] + word.chars;
   }
 

@@ -26,22 +26,22 @@ bool lower(uint8_t c) { return c >= 'a' && c <= 'z'; }
 bool upper(uint8_t c) { return c >= 'A' && c <= 'Z'; }
 bool letter(uint8_t c) { return lower(c | 0x20); }
 
-// Where the ASCII letters that begin at p end.
-inline Byte* skip_letters(Byte* p, Byte* end) {
+// Which of 64 bytes are no ASCII letters, the first in the lowest bit.
+inline uint64_t find_others(Byte* bytes) {
+  uint64_t letters = 0;
 #if defined(__SSE2__)
-  while (end - p >= 16) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  for (int i = 0; i < 4; ++i) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * i));
     // Small letters, moved to the bottom of the signed range, where one comparison finds them.
-    const __m128i moved = _mm_add_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)),
+    const __m128i moved = _mm_add_epi8(_mm_or_si128(sixteen, _mm_set1_epi8(0x20)),
                                        _mm_set1_epi8(static_cast<char>(0x80 - 'a')));
     const __m128i inside = _mm_cmplt_epi8(moved, _mm_set1_epi8(-128 + 26));
-    const unsigned mask = static_cast<unsigned>(_mm_movemask_epi8(inside));
-    if (mask != 0xffff) return p + std::countr_one(mask);
-    p += 16;
+    letters |= static_cast<uint64_t>(_mm_movemask_epi8(inside)) << 16 * i;
   }
+#else
+  for (int i = 0; i < 64; ++i) letters |= uint64_t{letter(bytes[i])} << i;
 #endif
-  while (p < end && letter(*p)) ++p;
-  return p;
+  return ~letters;
 }
 
 class Segmenter {
@@ -53,7 +53,7 @@ class Segmenter {
     Byte* p = base_;
     while (p < end_) {
       Byte* const begin = p;
-      p = skip_letters(p, end_);
+      p = skip_letters(p);
       const auto size = static_cast<size_t>(p - begin);
       if (p == end_) {
         if (size) letters(begin, p);
@@ -127,6 +127,31 @@ class Segmenter {
     return flags;
   }();
 
+  // Where the ASCII letters that begin at p end. Blocks of 64 bytes are looked at once and kept as
+  // bits, so that from word to word there is a shift and a count, and no load to wait for.
+  [[gnu::always_inline]] Byte* skip_letters(Byte* p) {
+    while (p < end_) {
+      const auto at = static_cast<size_t>(p - base_);
+      if (at / 64 != block_) look_at(at / 64);
+      const uint64_t others = others_ >> at % 64;
+      if (others) return p + std::countr_zero(others);
+      p = base_ + (at / 64 + 1) * 64;
+    }
+    return end_;
+  }
+
+  void look_at(size_t block) {
+    Byte* const begin = base_ + block * 64;
+    block_ = block;
+    if (end_ - begin >= 64) {
+      others_ = find_others(begin);
+      return;
+    }
+    uint8_t copy[64] = {};  // whose end is no letter, so that the text's is found
+    std::memcpy(copy, begin, static_cast<size_t>(end_ - begin));
+    others_ = find_others(copy);
+  }
+
   [[gnu::always_inline]] void emit(Byte* begin, Byte* end, uint32_t chars, uint32_t flags) {
     words_.push_back({static_cast<uint32_t>(begin - base_), static_cast<uint32_t>(end - base_),
                       chars, flags});
@@ -162,9 +187,9 @@ class Segmenter {
 
   // Whether letters begin at p and a blank, a sign or one more such hyphen follows: then "-letters"
   // is the end of a piece that is cut at its hyphens. Looks at a few, as a piece may be of any length.
-  bool hyphen_is_apart(Byte* p) const {
+  bool hyphen_is_apart(Byte* p) {
     for (int parts = 0; parts < 4; ++parts) {
-      Byte* const past = skip_letters(p, end_);
+      Byte* const past = skip_letters(p);
       if (past == p) return false;
       if (past == end_ || kBlank[*past]) return true;
       if (*past != '-')
@@ -478,6 +503,8 @@ class Segmenter {
   std::vector<Word>& words_;
   const ch::Table& table_ = ch::Table::get();
   const Kinds& kinds_ = Kinds::get();
+  size_t block_ = static_cast<size_t>(-1);  // of 64 bytes, that others_ is about
+  uint64_t others_ = 0;
   std::vector<size_t> taken_;  // bytes of what was taken off the end, outermost first
 };
 

@@ -31,7 +31,7 @@ LANGUAGES = ("rus_Cyrl", "zho_Hans", "tha_Thai", "deu_Latn", "arb_Arab", "hin_De
 
 def run(bench) -> None:
     """Measure, print two tables, note the claims."""
-    texts = bench.texts("eng_Latn", 300_000 if bench.options.quick else 4 * MB)
+    texts = bench.texts("eng_Latn", 200_000 if bench.options.quick else 4 * MB)
     size = sum(len(text.encode()) for text in texts)
     batches = bench.batches(texts, "eng_Latn")
     jobs: dict[str, Callable] = {}
