@@ -75,15 +75,15 @@ class GopherQualityFilter:
 
     def __call__(self, batch: pa.RecordBatch, words: Words | None = None) -> pa.RecordBatch:
         """Judge a batch, in the words given (as `_native.words` gives them) or its own."""
-        lists = {**stop_words(), **self.stop_words}
-        spoken = pc.fill_null(batch["language"], ENGLISH)
-        which = pc.fill_null(pc.index_in(spoken, pa.array(lists)), -1).to_numpy().astype(np.int64)
+        spoken = pc.fill_null(batch["language"], ENGLISH).dictionary_encode()
+        which = spoken.indices.to_numpy().astype(np.int64)
+        known = {**stop_words(), **self.stop_words}
+        lists = [list(known.get(language, ())) for language in spoken.dictionary.to_pylist()]
         thresholds = limits(self, batch)
-        thresholds["min_stop_words"][which < 0] = np.nan
+        without = np.array([not some for some in lists], bool)
+        thresholds["min_stop_words"][without[which]] = np.nan
         enough = np.nan_to_num(thresholds["min_stop_words"]).astype(np.int64)
-        measured = _native.gopher_quality(
-            batch["text"], list(map(list, lists.values())), np.maximum(which, 0), enough, words
-        )
+        measured = _native.gopher_quality(batch["text"], lists, which, enough, words)
         found, mean, hashes, ellipses, bullets, trailing, alphabetic, stops = measured.T
         measures = {
             "min_words": found,
