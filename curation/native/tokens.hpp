@@ -11,7 +11,7 @@
 //
 // Most words of most texts are a run of ASCII letters, and a space or a sign and a space after it:
 // these are found 16 bytes at a time and emitted at once; everything else goes the long way, piece
-// by piece. About 350 MB/s for English and 150 to 250 for other scripts on one core.
+// by piece. About 350 MB/s for English and 200 to 350 for other scripts on one core.
 #pragma once
 
 #include <cstddef>
