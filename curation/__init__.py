@@ -14,7 +14,6 @@ from curation.dedup import DocumentDedup
 from curation.document import SCHEMA, derived_id, document_id, make_batch
 from curation.fineweb import FineWebFilter
 from curation.gopher import GopherQualityFilter, GopherRepetitionFilter
-from curation.kinds import kinds
 from curation.language import LanguageFilter
 from curation.languages import bcp47, canonical, script_of
 from curation.length import LengthFilter
@@ -29,7 +28,6 @@ from curation.readers import (
     read_split,
     versions,
 )
-from curation.recall import RecallSettings, recall
 from curation.sampling import sample_texts
 from curation.substrings import SubstringDedup
 from curation.symbols import SymbolFilter
@@ -50,7 +48,6 @@ __all__ = [
     "ParagraphDedup",
     "PrivateDataFilter",
     "Problem",
-    "RecallSettings",
     "Source",
     "SourceError",
     "SubstringDedup",
@@ -60,12 +57,10 @@ __all__ = [
     "derived_id",
     "document_id",
     "judged_table",
-    "kinds",
     "make_batch",
     "plan_splits",
     "read_parts",
     "read_split",
-    "recall",
     "sample_texts",
     "script_of",
     "train_classifier",
