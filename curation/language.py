@@ -191,13 +191,18 @@ def _ask(texts: pa.Array, asked: list[int]) -> tuple[dict[int, str], dict[int, t
 
 @cache
 def _model() -> _native.LanguageModel:
-    """Load lid.176, once in a process. Raises FileNotFoundError if it is nowhere."""
+    """Load lid.176, once in a process."""
+    return _native.LanguageModel(str(model_path()))
+
+
+def model_path() -> Path:
+    """Where lid.176 lies. Raises FileNotFoundError if it is nowhere."""
     places = [Path(folder) / "lid.176.ftz" for folder in curation.__path__]
     if given := os.environ.get("GRISTMILL_LID_MODEL"):
         places = [Path(given)]
     for place in places:
         if place.is_file():
-            return _native.LanguageModel(str(place))
+            return place
     raise FileNotFoundError(
         f"lid.176.ftz: not found as {' or '.join(map(str, places))}; install the package, which "
         "brings it, or set GRISTMILL_LID_MODEL to the file"

@@ -30,6 +30,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import bench_curation_chain
+import bench_curation_minhash
 import bench_curation_quality
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +41,11 @@ from rich.table import Table
 
 from curation.document import make_batch
 
-PARTS = {"quality": bench_curation_quality.run}
+PARTS = {
+    "quality": bench_curation_quality.run,
+    "chain": bench_curation_chain.run,
+    "minhash": bench_curation_minhash.part,
+}
 PACKAGES = ("datatrove", "spacy", "rensa", "pyarrow", "numpy", "xxhash")
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 MB = 1_000_000

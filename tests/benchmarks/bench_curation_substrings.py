@@ -179,10 +179,9 @@ def main() -> None:
             key = label.replace(" ", "_")
             target = 20 if repeats == 1 else 10
             claims.append((f"substrings_{key}_sign_and_merge_mb_per_second", both, target))
-            claims.append((f"substrings_{key}_merge_peak_mb", merge["peak"] / MB, 300))
+            claims.append((f"substrings_{key}_300_MB_vs_merge_peak", 300 * MB / merge["peak"], 1))
             if label == "16x":
-                claims.append(("substrings_state_bytes_per_byte", share, 0.6))
-                claims.append(("substrings_state_bytes_per_token", state, 4))
+                claims.append(("substrings_text_vs_state", 1 / share, 1.7))
             if label == "1x":
                 first = sign["seconds"] + merge["seconds"]
                 peer = run([options.peers, "-c", PEER, str(corpus), str(size)])
