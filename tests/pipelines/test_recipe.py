@@ -1,5 +1,6 @@
 """Recipes: what is wrong is one line that names the file, the key and what was expected."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -232,3 +233,20 @@ def test_an_address_is_not_looked_up_while_the_recipe_is_read(write):
     options = {"endpoint_url": "http://127.0.0.1:9"}
     recipe = load_recipe(str(write(sources=[source | {"storage_options": options}])))
     assert Source(**recipe.sources[0].model_dump()).storage_options == options
+
+
+def test_the_recipes_of_the_readme_can_be_read(tmp_path, monkeypatch):
+    readme = Path(__file__).parents[2] / "README.md"
+    blocks = re.findall(r"```yaml\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
+    recipes = [yaml.safe_load(block) for block in blocks if block.startswith("name:")]
+    assert len(recipes) >= 2
+    monkeypatch.chdir(tmp_path)
+    for recipe in recipes:
+        for source in [*recipe["sources"], *recipe.get("projects", {}).get("sources", ())]:
+            if "://" not in source["path"]:
+                Path(source["path"].replace("../", "")).mkdir(parents=True, exist_ok=True)
+                source["path"] = source["path"].replace("../", "")
+        Path("benchmarks").mkdir(exist_ok=True)
+        Path("benchmarks/one.jsonl").write_text('{"question": "what are ten words in a row"}\n')
+        Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
+        assert load_recipe("recipe.yaml").name == recipe["name"]
