@@ -82,7 +82,7 @@ MISTAKES = {
     "a plan without phases": ({"plan": {}}, "plan.phases: missing"),
     "an unknown step": (
         {"curate": {"steps": ["lenght"]}},
-        "curate.steps: unknown step 'lenght', expected one of classifier, datatrove, ",
+        "curate.steps: unknown step 'lenght', expected one of language, length, ",
     ),
     "an unknown setting of a step": (
         {"curate": {"steps": [{"length": {"minimum": 3}}]}},
