@@ -49,8 +49,7 @@ struct Copy {
 
 template <typename Sink>
 void put(uint32_t point, const Table& table, Sink& sink) {
-  if (point == 0x130) sink('i');  // a capital i with a dot is i and a dot, in Python also
-  point = point == 0x130 ? 0x307 : table.lower(point);
+  point = table.lower(point);
   if (point == 0x3c2) point = 0x3c3;  // a sigma at the end of a word
   if (point < 0x80) {
     sink(static_cast<uint8_t>(point));

@@ -7,8 +7,9 @@ string or a comment, is none. The grammars come inside wheels.
 Where files of one package see each other without an import (Go, Java, Kotlin, C#), a file's own
 top-level names (`defines`) and all the names it uses (`uses`) say which of them it needs.
 
-A file that takes too long to parse, or is too large, has no imports: `Facts.problem` says why. The
-parser is stopped by its progress callback, so no file can hold up a run.
+A file that is too large, has lines like those of minified code, takes too long to parse, or is
+broken into too many pieces has no imports: `Facts.problem` says why. Those are the files that make
+parser and queries slow: a query goes over the children of one error again for each of them.
 """
 
 import importlib
@@ -21,6 +22,8 @@ from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
 PARSE_SECONDS = 10.0  # for one file; a megabyte takes about 0.3
 MAX_BYTES = 4 << 20
+MAX_LINE = 50_000  # bytes
+MAX_PIECES = 10_000  # of one error
 
 
 @dataclass(frozen=True)
@@ -204,19 +207,35 @@ def is_tsx(language: str, path: str) -> bool:
 
 
 def parse(data: bytes, language: str, path: str = "") -> Tree:
-    """Parse a file, UTF-8. Raises ParseProblem if it is too large or takes too long."""
+    """Parse a file, UTF-8. Raises ParseProblem for one that would take too long."""
     if len(data) > MAX_BYTES:
         raise ParseProblem(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
+    longest = max(map(len, data.split(b"\n")))
+    if longest > MAX_LINE:
+        raise ParseProblem(f"a line of {longest:,} bytes, more than {MAX_LINE:,}")
     stop = time.monotonic() + PARSE_SECONDS
     try:
         # Only a text that is read piece by piece is parsed with a callback; true stops it.
-        return Parser(grammar(language, is_tsx(language, path))).parse(
+        tree = Parser(grammar(language, is_tsx(language, path))).parse(
             lambda at, _: data[at : at + (1 << 16)],
             encoding="utf8",
             progress_callback=lambda at, error: time.monotonic() > stop,
         )
     except ValueError:
         raise ParseProblem(f"takes more than {PARSE_SECONDS:g} s to parse") from None
+    if _is_in_pieces(tree.root_node):
+        raise ParseProblem(f"an error of more than {MAX_PIECES:,} pieces")
+    return tree
+
+
+def _is_in_pieces(root: Node) -> bool:
+    waiting = [root] if root.has_error else []
+    while waiting:
+        node = waiting.pop()
+        if node.is_error and node.child_count > MAX_PIECES:
+            return True
+        waiting += [child for child in node.children if child.has_error]
+    return False
 
 
 def find_facts(data: bytes, language: str, path: str = "") -> Facts:

@@ -64,7 +64,7 @@ def write_sources(directory: Path) -> None:
     with gzip.open(directory / "prose.jsonl.gz", "wt", encoding="utf-8") as file:
         for name in sorted(topics):
             file.write(json.dumps({"text": topics[name], "url": f"topic/{name}"}) + "\n")
-        file.write(json.dumps({"text": topics["if"], "url": "topic/if-again"}) + "\n")
+        file.write(json.dumps({"text": topics["try"], "url": "topic/try-again"}) + "\n")
         file.write("{not json\n")
     for package in ("json", "email", "concurrent"):
         shutil.copytree(

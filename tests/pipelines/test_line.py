@@ -42,7 +42,7 @@ def test_rejected_rows_and_problems_are_kept_with_their_reasons(finished):
     ]
     reasons = {(row["step"], row["reason"]) for row in rejected}
     assert ("documents", "documents:exact") in reasons and ("length", "length:min_chars") in reasons
-    assert any(row["uri"] == "topic/if-again" for row in rejected)
+    assert any(row["uri"] == "topic/try-again" for row in rejected)
     documents = [
         pq.read_table(path)
         for path in sorted((finished.out / "curate" / "documents").glob("*.parquet"))

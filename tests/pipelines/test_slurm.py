@@ -117,7 +117,8 @@ def test_an_array_outlives_gristmill_and_is_waited_for_but_not_with_another_reci
     (run.directory / "tiny.yaml").write_text(recipe)
     out, _ = run("curate", "tiny.yaml")
     assert "Slurm job 100 of this map is still there" in out
-    assert run.bytes("curate") == curated.bytes("curate") and len(jobs(slurm)) == 3
+    # Filter, merge and apply; a task that was killed with gristmill is submitted once more.
+    assert run.bytes("curate") == curated.bytes("curate") and len(jobs(slurm)) in (3, 4)
 
 
 def test_a_task_that_fails_ends_the_run_with_its_own_words(run, slurm):
