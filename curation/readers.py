@@ -188,8 +188,8 @@ def _parts(
             if held >= batch_bytes:
                 yield place, rows.batch_of(documents)
                 documents, held = [], 0
-    if documents:
-        yield place, rows.batch_of(documents)
+    if documents:  # all is read, also what was wrong behind the last of them
+        yield [len(split["files"]), -1], rows.batch_of(documents)
 
 
 def _whole_file(split: dict) -> bool:
