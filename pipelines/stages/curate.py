@@ -266,4 +266,4 @@ def stage(recipe: Recipe) -> Stage:
     after = tuple(name for name in ("sample", "projects") if getattr(recipe, name) is not None)
     # Asked once: the manifest tells the same versions of remote files as the key.
     config: Callable[[], dict] = cache(lambda: _config(recipe))
-    return Stage("curate", 3, after, lambda _: config(), _run, inputs=_files)
+    return Stage("curate", 4, after, lambda _: config(), _run, inputs=_files)
