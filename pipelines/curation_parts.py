@@ -12,10 +12,12 @@ A part ends where the text says, never where a task was killed, and so do its ro
 comes out in the same bytes however often its task died. A split that ends before its first part is
 full is written to its outputs at once, and costs nothing.
 
-A long split costs the joining, which decodes and writes its outputs once more (some 100 MB of text
-a second, against a few of filtering), a row group at a time, and the disk of its parts until the
-whole map is done. To go on costs what the reader needs to come to its place (`readers.py`), and at
-most `part_bytes` of text are filtered again.
+A long split costs the joining, which decodes and writes its outputs once more, a row group at a
+time: 160 MB of text a second, where reading, language, length, private data and signing for the
+first round together do 30 (one shared core, .jsonl.zst of 60 MB: a fifth of the time, less with
+more steps). It also costs the disk of its parts until the whole map is done. To go on costs what
+the reader needs to come to its place (`readers.py`; here 470 MB a second), and less than
+`part_bytes` and a batch of text are filtered again.
 """
 
 import os

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -138,16 +139,21 @@ def mixed(folder: Path, size: int, workers: int) -> None:
 
     rounds = [f"{name}-{part}" for name in ALL_ROUNDS for part in ("merge", "apply")]
     order = ["filter", *rounds]
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", "curate", "mixed.yaml"],
             cwd=folder,
             stdout=said,
             stderr=said,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
             start_new_session=True,
         )
-        peak = watch(process, look)
+        try:
+            peak = watch(process, look)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     if process.returncode:
         raise SystemExit(f"gristmill curate failed: {(folder / 'said').read_text()}")
     manifest = json.loads((stage / "manifest.json").read_text("utf-8"))
