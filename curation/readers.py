@@ -33,7 +33,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curation import formats, listing, rows, tables, warc
-from curation.remote import File, RemoteError
+from curation.remote import File, RemoteError, RemoteFile, version_of
 from curation.source import FORMATS, Problem, Source, SourceError
 
 __all__ = [
@@ -106,10 +106,21 @@ def plan_splits(source: Source, split_bytes: int = 32 << 20) -> list[dict]:
 def versions(source: Source) -> dict[str, str]:
     """Tell the files of a remote source and their versions: size and what the store says changed.
 
-    For the key of a run, where local files are named by their checksums. Raises SourceError.
+    For the key of a run, where local files are named by their checksums. The listing tells both,
+    but that of a web folder, whose files are asked for one by one. Raises SourceError.
     """
-    _, files = listing.find_files(source)
-    return {found.name: f"{found.size} {found.version}".strip() for found in files}
+    alone, files = listing.find_files(source)
+    told = {}
+    for found in files:
+        size, version = found.size, found.version
+        file = source.file(found.name, alone)
+        if not version and isinstance(file, RemoteFile):
+            try:
+                size, version = file.info().get("size"), version_of(file.info())
+            except OSError:
+                version = "not told"  # the reader will say why
+        told[found.name] = f"{size} {version}".strip()
+    return told
 
 
 def read_split(
@@ -188,8 +199,8 @@ def _parts(
             if held >= batch_bytes:
                 yield place, rows.batch_of(documents)
                 documents, held = [], 0
-    if documents:
-        yield place, rows.batch_of(documents)
+    if documents:  # all is read, also what was wrong behind the last of them
+        yield [len(split["files"]), -1], rows.batch_of(documents)
 
 
 def _whole_file(split: dict) -> bool:

@@ -176,13 +176,13 @@ def listing(path: str, options: dict) -> tuple[bool, list[Entry]]:
     info = {} if web and path.endswith("/") else _tried(lambda: system.info(root))
     if info and info["type"] == "file":
         name = PurePosixPath(urlsplit(path).path if web else root).name
-        return True, [Entry(name, info.get("size") or 0, _version(info))]
+        return True, [Entry(name, info.get("size") or 0, version_of(info))]
     if web:
         _tried(lambda: system.ls(root))  # find() would take a server that is down for an empty one
     found = _tried(lambda: system.find(root, detail=True))
     base = root.rstrip("/") + "/"
     entries = [
-        Entry(name.removeprefix(base), info.get("size") or 0, _version(info))
+        Entry(name.removeprefix(base), info.get("size") or 0, version_of(info))
         for name, info in found.items()
         if name.startswith(base) and info.get("type", "file") == "file" and not name.endswith("/")
     ]
@@ -190,7 +190,8 @@ def listing(path: str, options: dict) -> tuple[bool, list[Entry]]:
     return False, sorted(shown, key=lambda entry: entry.name.encode())
 
 
-def _version(info: dict) -> str:
+def version_of(info: dict) -> str:
+    """What a provider says of a file that changes when the file does; empty if it says nothing."""
     for key in (
         "ETag",
         "etag",

@@ -128,10 +128,16 @@ def warc_rows(
     are passed over.
     """
     number = -1
+
+    def fresh(where: str, what: str) -> None:
+        if number >= after:  # else it was told when the records passed over were read
+            report(where, what)
+
     try:
-        found = _arc_records(file, report, limit) if is_arc(file.name) else None
-        if found is None:
-            found = _records(file, report, limit, start, end)
+        if is_arc(file.name):
+            found = _arc_records(file, fresh, limit)
+        else:
+            found = _records(file, fresh, limit, start, end)
         numbers = count()
         for offset, kind, head, read in found:
             number = next(numbers)

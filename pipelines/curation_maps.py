@@ -2,7 +2,8 @@
 
 Each function is a map of `tasks.MAPS`: its arguments are JSON, its outputs are written whole, and
 its record is all that the stage learns of it. Memory is that of a batch (`read_split`) and of the
-steps' own, whatever the size of the split.
+steps' own, whatever the size of the split. A long split goes on where its task died; how, and at
+what cost, is in `curation_parts.py`.
 
     work/kept-K/00042.parquet      documents that go into round K, a row group a batch
     work/signed-K/00042.parquet    their signatures
@@ -13,8 +14,7 @@ steps' own, whatever the size of the split.
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.document import SCHEMA
-from curation.readers import Problem, SourceError, read_split
-from pipelines.files import atomic
+from curation.readers import Problem, SourceError, read_parts
+from pipelines.curation_parts import Files, Parts
 from pipelines.steps import Round, Step, build_rounds, build_steps
 
 REJECTED_SCHEMA = SCHEMA.append(pa.field("step", pa.string())).append(
     pa.field("reason", pa.string())
 )
 BATCH_BYTES = 4 << 20  # of text in a row group, whatever the steps have left of a batch
+TALLIED = ("domain", "language", "step", "reason")
 MOST_PROBLEMS = 1000  # of a split that are kept one by one; all are counted
 
 
@@ -43,10 +44,14 @@ def sizes(batch: pa.RecordBatch) -> pa.Array:
 class Tally:
     """Documents and bytes, kept and rejected, and what each step was given and gave back."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterable[dict] = (), flows: Mapping[str, dict] | None = None) -> None:
+        """Go on from what `rows` and `flows` gave, or begin with nothing."""
         self.documents: Counter = Counter()  # by (domain, language, step, reason); "", "" for kept
         self.bytes: Counter = Counter()
-        self.flow: dict[int, Counter] = {}
+        self.flow = {int(place): Counter(counts) for place, counts in (flows or {}).items()}
+        for row in rows:
+            key = tuple(row[name] for name in TALLIED)
+            self.documents[key], self.bytes[key] = row["documents"], row["bytes"]
 
     def add(self, batch: pa.RecordBatch, step: str = "", reasons: pa.Array | None = None) -> None:
         """Count a batch of documents that were rejected by a step, or kept."""
@@ -74,9 +79,8 @@ class Tally:
 
     def rows(self) -> list[dict]:
         """JSON-able rows of what was kept and rejected, sorted."""
-        names = ("domain", "language", "step", "reason")
         return [
-            dict(zip(names, key, strict=True)) | {"documents": n, "bytes": self.bytes[key]}
+            dict(zip(TALLIED, key, strict=True)) | {"documents": n, "bytes": self.bytes[key]}
             for key, n in sorted(self.documents.items())
         ]
 
@@ -108,17 +112,13 @@ def apply_step(
 class Sink:
     """Where a split's documents go: to the next round, signed, or to `documents`."""
 
-    def __init__(self, stack: ExitStack, out: Path, number: int, k: int, rounds: list) -> None:
-        self._stack = stack
+    def __init__(self, files: Files, out: Path, number: int, k: int, rounds: list) -> None:
+        self._files = files
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._round: Round | None = rounds[k][1] if k < len(rounds) else None
-        place = f"work/kept-{k}" if self._round else "documents"
-        file = f"{number:05d}.parquet"
-        self._documents = open_parquet(stack, out / place / file, SCHEMA)
-        self.files = [out / place / file]
-        if self._round:
-            self.files.append(out / f"work/signed-{k}" / file)
+        path, self._signed_path = sink_paths(out, number, k, bool(self._round))
+        self._documents = files.open(path, SCHEMA)
         self._signed: pq.ParquetWriter | None = None  # a split without documents has none
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -143,14 +143,15 @@ class Sink:
                     f"{len(batch)} documents, expected one for each"
                 )
             if self._signed is None:
-                self._signed = open_parquet(self._stack, self.files[1], signed.schema)
+                self._signed = self._files.open(self._signed_path, signed.schema)
             self._signed.write_table(signed)
 
 
-def open_parquet(stack: ExitStack, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet file that gets its name when `stack` ends well."""
-    temporary = stack.enter_context(atomic(path))
-    return stack.enter_context(pq.ParquetWriter(temporary, schema, compression="zstd"))
+def sink_paths(out: Path, number: int, k: int, signs: bool) -> tuple[Path, Path]:
+    """Where a split's documents go before round k, and their signatures, if there is a round k."""
+    file = f"{number:05d}.parquet"
+    documents = out / "work" / f"kept-{k}" if signs else out / "documents"
+    return documents / file, out / "work" / f"signed-{k}" / file
 
 
 def _reject(
@@ -167,55 +168,101 @@ def _reject(
         )
 
 
-def _record(tally: Tally, sink: Sink) -> dict:
+def _record(tally: Tally, paths: Iterable[Path]) -> dict:
     return {
         "kept": tally.kept,
         "tally": tally.rows(),
         "flows": tally.flows(),
-        "file_bytes": [path.stat().st_size if path.exists() else 0 for path in sink.files],
+        "file_bytes": [path.stat().st_size if path.exists() else 0 for path in paths],
     }
+
+
+class Told:
+    """The problems of a split: all counted, the first of them kept. `on_error: stop` raises."""
+
+    def __init__(self, on_error: str, problems: list[dict], count: int) -> None:
+        self.problems, self.count = problems, count
+        self._stop = on_error == "stop"
+
+    def __call__(self, problem: Problem) -> None:
+        """Take a problem that the reader tells."""
+        if self._stop:
+            raise SourceError(f"{problem} (on_error: stop)")
+        self.count += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(asdict(problem))
 
 
 def filter_split(
-    number: int, job: dict, out: str, steps: list, rounds: list, seed: int, on_error: str
+    number: int,
+    job: dict,
+    out: str,
+    steps: list,
+    rounds: list,
+    seed: int,
+    on_error: str,
+    part_bytes: int,
 ) -> dict:
-    """The first map: read a split, run the steps, sign what is left for the first round."""
-    directory, chain = Path(out), build_steps(steps)
-    problems: list[Problem] = []
-    found = read = 0
+    """The first map: read a split, run the steps, sign what is left for the first round.
 
-    def on_problem(problem: Problem) -> None:
-        nonlocal found
-        if on_error == "stop":
-            raise SourceError(f"{problem} (on_error: stop)")
-        found += 1
-        if len(problems) < MOST_PROBLEMS:
-            problems.append(problem)
+    Of a split with more text than `part_bytes`, what was done before stays done.
+    """
+    directory, chain, signers = Path(out), build_steps(steps), build_rounds(rounds, seed)
+    rejected_path = directory / "rejected" / f"{number:05d}.parquet"
+    parts = Parts(directory, number)
+    before = parts.state or {}
+    tally = Tally(before.get("tally", ()), before.get("flows"))
+    told = Told(on_error, before.get("problems", []), before.get("problem_count", 0))
+    read, ended = before.get("documents_in", 0), before.get("ended", False)
+    reader = read_parts(job, told, after=before.get("place"))
 
-    tally = Tally()
-    with ExitStack() as stack:
-        sink = Sink(stack, directory, number, 0, build_rounds(rounds, seed))
-        rejected_path = directory / "rejected" / f"{number:05d}.parquet"
-        rejected = open_parquet(stack, rejected_path, REJECTED_SCHEMA)
-        for batch in read_split(job, on_problem):
-            read += len(batch)
-            for place, (name, step) in enumerate(chain):
-                if not len(batch):
+    def counts() -> dict:
+        return {"documents_in": read, "problems": told.problems, "problem_count": told.count}
+
+    while not ended:
+        with Files() as files:
+            sink = Sink(files, directory, number, 0, signers)
+            rejected = files.open(rejected_path, REJECTED_SCHEMA)
+            place, size = None, 0
+            while size < part_bytes:
+                place, batch = next(reader, (None, None))
+                if batch is None:
+                    ended = True
                     break
-                result, stays, reject = apply_step(step, batch)
-                tally.pass_through(place, batch, result)
-                if reject is not None:
-                    _reject(rejected, tally, name, result, reject)
-                batch = stays
-            if len(batch):
-                tally.add(batch)
-                sink.write(batch)
-        sink.flush()
-    return _record(tally, sink) | {
-        "documents_in": read,
-        "problems": [asdict(problem) for problem in problems],
-        "problem_count": found,
-    }
+                read += len(batch)
+                size += pc.sum(sizes(batch)).as_py()
+                batch = _filter(batch, chain, tally, rejected)
+                if len(batch):
+                    tally.add(batch)
+                    sink.write(batch)
+            sink.flush()
+            if ended and not parts.count:
+                files.keep()
+                break
+            so_far = {"tally": tally.rows(), "flows": tally.flows()}
+            parts.add(files, {"place": place, "ended": ended} | so_far | counts())
+    if parts.count:
+        parts.join()
+    paths = sink_paths(directory, number, 0, bool(signers))
+    return _record(tally, paths) | counts() | {"part_bytes": parts.bytes}
+
+
+def _filter(
+    batch: pa.RecordBatch,
+    chain: list[tuple[str, Step]],
+    tally: Tally,
+    rejected: pq.ParquetWriter,
+) -> pa.RecordBatch:
+    """Run the steps on a batch; give what is left of it."""
+    for place, (name, step) in enumerate(chain):
+        if not len(batch):
+            break
+        result, stays, reject = apply_step(step, batch)
+        tally.pass_through(place, batch, result)
+        if reject is not None:
+            _reject(rejected, tally, name, result, reject)
+        batch = stays
+    return batch
 
 
 def merge_round(number: int, job: dict, out: str, k: int, rounds: list, seed: int) -> dict:
@@ -245,10 +292,10 @@ def apply_round(number: int, job: dict, out: str, k: int, rounds: list, seed: in
     name, method = chain[k]
     decisions = directory / "work" / f"merge-{k}" / "decisions.parquet"
     tally, row = Tally(), job["first_row"]
-    with ExitStack() as stack:
-        sink = Sink(stack, directory, number, k + 1, chain)
+    with Files() as files:
+        sink = Sink(files, directory, number, k + 1, chain)
         rejected_path = directory / "rejected" / f"{name}-{number:05d}.parquet"
-        rejected = open_parquet(stack, rejected_path, REJECTED_SCHEMA)
+        rejected = files.open(rejected_path, REJECTED_SCHEMA)
         for batch in read_batches(directory / "work" / f"kept-{k}" / f"{number:05d}.parquet"):
             step = partial(method.apply, decisions=decisions, first_row=row)
             result, stays, reject = apply_step(step, batch)
@@ -264,7 +311,8 @@ def apply_round(number: int, job: dict, out: str, k: int, rounds: list, seed: in
                 tally.add(stays)
                 sink.write(stays)
         sink.flush()
-    return _record(tally, sink)
+        files.keep()
+    return _record(tally, sink_paths(directory, number, k + 1, k + 1 < len(chain)))
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -51,7 +51,8 @@ class SourceSection(Section):
     text_field: str = "text"
     max_document_bytes: Positive = 32 << 20
     html_field: str | None = None
-    storage_options: dict[str, Any] = {}
+    # Left out of whatever repeats a recipe: keys, manifests, what is published.
+    storage_options: Annotated[dict[str, Any], Field(exclude=True)] = {}
 
 
 class ProjectsSource(Section):
@@ -77,7 +78,8 @@ class ProjectsSection(Section):
 class CurateSection(Section):
     """Steps by name, in order, each with its settings; then rounds of deduplication likewise.
 
-    A round sees the whole corpus, and its merge may use `merge_memory_bytes`.
+    A round sees the whole corpus, and its merge may use `merge_memory_bytes`. A split of more text
+    than `part_bytes` is filtered in parts, and a task that died goes on behind the last of them.
     """
 
     steps: tuple[dict[str, dict[str, Any]], ...] = (
@@ -88,6 +90,7 @@ class CurateSection(Section):
     )
     dedup: dict[str, dict[str, Any]] = {"documents": {}}
     split_bytes: Positive = 8 << 20
+    part_bytes: Positive = 128 << 20
     merge_memory_bytes: Positive = 2 << 30
 
     @field_validator("steps", mode="before")

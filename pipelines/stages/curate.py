@@ -9,18 +9,24 @@ What is done to a split is in `curation_maps.py`; here is the order of it.
 
 On disk, besides the outputs, there are at most the texts twice (zstd) and one round's signatures:
 what a phase has read is deleted when all of the phase is done.
+
+A file here is known by its checksum, a file elsewhere by its size and what the store says of its
+version: the store is asked for its list each time, and what has changed there is curated anew.
 """
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from curation.readers import Problem, Source, SourceError, plan_splits
-from pipelines.recipe import Recipe
+from curation.readers import Problem, Source, SourceError, plan_splits, versions
+from curation.remote import is_remote, shown
+from pipelines.recipe import Recipe, SourceSection
 from pipelines.runner import Context, Result, Stage
 from pipelines.steps import build_rounds, build_steps, files_of, fingerprints_of, shipped_data
 
@@ -48,8 +54,12 @@ def _warn(context: Context, problems: list[Problem]) -> None:
         context.warn(f"{mine[0]}{more}")
 
 
+def _source(section: SourceSection) -> Source:
+    return Source(**section.model_dump(), storage_options=section.storage_options)
+
+
 def _sources(recipe: Recipe) -> list[Source]:
-    sources = [Source(**source.model_dump()) for source in recipe.sources]
+    sources = [_source(section) for section in recipe.sources]
     if recipe.sample is not None:
         sample = recipe.directory / "sample"
         sources.insert(0, Source(str(sample), name="sample", domain="web", format="parquet"))
@@ -57,6 +67,25 @@ def _sources(recipe: Recipe) -> list[Source]:
         made = recipe.directory / "projects" / "documents"
         sources.append(Source(str(made), name="projects", domain="code", format="parquet"))
     return sources
+
+
+def _splits(context: Context) -> list[dict]:
+    """Cut the sources. `splits.json`, which stays, is written without their `storage_options`."""
+    recipe = context.recipe
+
+    def make() -> list[dict]:
+        return [
+            split | {"source": split["source"] | {"storage_options": {}}}
+            for source in _sources(recipe)
+            for split in plan_splits(source, recipe.curate.split_bytes)
+        ]
+
+    options = {source.name: source.storage_options for source in recipe.sources}
+    return [
+        split | {"source": split["source"] | {"storage_options": options.get(name, {})}}
+        for split in context.splits(make)
+        for name in [split["source"]["name"]]
+    ]
 
 
 def _check_left(context: Context, maps: list[list[dict]]) -> None:
@@ -95,18 +124,13 @@ def _round(context: Context, k: int, name: str, before: list[dict], arguments: t
 
 def _run(context: Context) -> Result:
     recipe, directory = context.recipe, context.directory
-    jobs = context.splits(
-        lambda: [
-            split
-            for source in _sources(recipe)
-            for split in plan_splits(source, recipe.curate.split_bytes)
-        ]
-    )
+    jobs = _splits(context)
     steps, rounds = list(recipe.curate.steps), list(recipe.curate.dedup.items())
     first = context.map(
         "filter", "curate.filter", jobs, str(directory), steps, rounds, recipe.seed,
-        recipe.on_error,
+        recipe.on_error, recipe.curate.part_bytes,
     )  # fmt: skip
+    shutil.rmtree(directory / "work" / "parts", ignore_errors=True)
     problems = [Problem(**problem) for record in first for problem in record["problems"]]
     _warn(context, problems)
     maps, merges = [first], []
@@ -183,7 +207,8 @@ def _peak_work(maps: list[list[dict]], merges: list[dict]) -> int:
     files = [
         [sum(column) for column in zip(*(r["file_bytes"] for r in m), strict=True)] for m in maps
     ]
-    peak = 0
+    parts = sum(record["part_bytes"] for record in maps[0])
+    peak = parts + sum(files[0]) if parts and merges else parts
     for k, merged in enumerate(merges):
         documents, signatures = files[k]
         last = k == len(merges) - 1
@@ -194,9 +219,14 @@ def _peak_work(maps: list[list[dict]], merges: list[dict]) -> int:
 
 
 def _files(recipe: Recipe) -> dict[str, Path]:
-    """Every file of the recipe's own sources, by source and path inside it; those of steps."""
+    """Every file of the recipe's own sources, by source and path inside it; those of steps.
+
+    Of sources elsewhere there is none here; `_config` has their versions.
+    """
     files = {}
     for source in recipe.sources:
+        if is_remote(source.path):
+            continue
         root = Path(source.path)
         for path in [root] if root.is_file() else sorted(root.rglob("*")):
             base = root.parent if root.is_file() else root
@@ -211,10 +241,18 @@ def _files(recipe: Recipe) -> dict[str, Path]:
     return files
 
 
+def _source_config(section: SourceSection) -> dict:
+    """A source's settings; of one elsewhere, its address and its files' versions, as told now."""
+    settings = section.model_dump(exclude={"path"})
+    if is_remote(section.path):
+        settings |= {"address": shown(section.path), "files": versions(_source(section))}
+    return settings
+
+
 def _config(recipe: Recipe) -> dict:
     curate = recipe.curate.model_dump(exclude={"merge_memory_bytes"})
     return {
-        "sources": [source.model_dump(exclude={"path"}) for source in recipe.sources],
+        "sources": [_source_config(section) for section in recipe.sources],
         # The order of the rounds counts, which a mapping would not tell.
         "curate": curate | {"dedup": list(curate["dedup"].items())},
         "fingerprints": fingerprints_of(build_steps(recipe.curate.steps)),
@@ -227,4 +265,6 @@ def _config(recipe: Recipe) -> dict:
 def stage(recipe: Recipe) -> Stage:
     """The stage; it comes after `sample` and `projects` where the recipe has them."""
     after = tuple(name for name in ("sample", "projects") if getattr(recipe, name) is not None)
-    return Stage("curate", 3, after, _config, _run, inputs=_files)
+    # Asked once: the manifest tells the same versions of remote files as the key.
+    config: Callable[[], dict] = cache(lambda: _config(recipe))
+    return Stage("curate", 4, after, lambda _: config(), _run, inputs=_files)

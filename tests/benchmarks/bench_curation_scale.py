@@ -9,7 +9,12 @@ The exponent e of memory ~ input^e is the slope of a line through the logarithms
 does not grow, 1 memory in proportion. The peak of one and the same run varies by a sixth, with the
 allocator's luck. The last lines are `name value target`, a value to be at most its target.
 
+With `--mixed GB` instead: one corpus of so many GB of text (`mixed_corpus.py`) through all steps
+that need no model and all rounds; seconds by phase, MB/s, the memory of the largest process and of
+all together, and what each step dropped. The disk takes about twice the size, in TMPDIR.
+
     python tests/benchmarks/bench_curation_scale.py [--quick] [--megabytes 8]
+    python tests/benchmarks/bench_curation_scale.py --mixed 2 [--workers 2]
 """
 
 import argparse
@@ -17,6 +22,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +31,15 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from corpora import DATA, ROOT
+from mixed_corpus import write_mixed
+from process_memory import watch
+from rich.console import Console
+
+sys.path.insert(0, str(ROOT))
+from pipelines.curate_cli import print_curation
+from pipelines.steps import ROUNDS as ALL_ROUNDS
+from pipelines.steps import STEPS, build_steps
 
 SCALES = (1, 4, 16)
 ROUNDS = {"steps": {}, "documents": {"documents": {"bands": 14, "rows": 8}}}
@@ -86,6 +101,71 @@ def curate(folder: Path, source: Path, rounds: dict, split_bytes: int) -> tuple[
     return time.monotonic() - started, usage.ru_maxrss * 1024
 
 
+def all_steps() -> list[dict]:
+    """Every step that can be had with its defaults, and decontamination if there are benchmarks."""
+    steps, left_out = [], []
+    for name in STEPS:
+        benchmarks = DATA / "benchmarks"
+        given = {"benchmarks": str(benchmarks)} if name == "decontaminate" else {}
+        try:
+            build_steps([{name: given}])
+            steps.append({name: given})
+        except ValueError:
+            left_out.append(name)
+    print(f"steps: {', '.join(name for step in steps for name in step)}; left out, as they need")
+    print(f"settings: {', '.join(left_out) or 'none'}; rounds: {', '.join(ALL_ROUNDS)}")
+    return steps
+
+
+def mixed(folder: Path, size: int, workers: int) -> None:
+    """Curate a mixed corpus with everything, and print what it took and what it dropped."""
+    sources = write_mixed(folder / "corpus", size)
+    stored = sum(path.stat().st_size for path in (folder / "corpus").rglob("*") if path.is_file())
+    print(f"corpus: {size / 1e9:g} GB of text, {stored / 1e9:.2f} GB stored", flush=True)
+    recipe = {
+        "name": "mixed",
+        "workers": workers,
+        "sources": sources,
+        "curate": {"steps": all_steps(), "dedup": {name: {} for name in ALL_ROUNDS}},
+    }
+    (folder / "mixed.yaml").write_text(yaml.safe_dump(recipe))
+    stage = folder / "runs" / "mixed" / "curate"
+    phases: dict[str, float] = {}
+
+    def look(seconds: float) -> None:
+        there = {path.name for path in (stage / "work" / "tasks").glob("*")}
+        phase = next((name for name in reversed(order) if name in there), "plan")
+        phases[phase] = phases.get(phase, 0.0) + seconds
+
+    rounds = [f"{name}-{part}" for name in ALL_ROUNDS for part in ("merge", "apply")]
+    order = ["filter", *rounds]
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.cli", "curate", "mixed.yaml"],
+            cwd=folder,
+            stdout=said,
+            stderr=said,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+            start_new_session=True,
+        )
+        try:
+            peak = watch(process, look)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise SystemExit(f"gristmill curate failed: {(folder / 'said').read_text()}")
+    manifest = json.loads((stage / "manifest.json").read_text("utf-8"))
+    read = manifest["metrics"]["steps"][0]
+    rate = read["bytes_in"] / peak.seconds / 1e6
+    print(f"{read['documents_in']:,} documents, {read['bytes_in'] / 1e6:,.1f} MB of text read")
+    print(f"{peak.seconds:,.1f} seconds with {workers} workers, {rate:.2f} MB/s")
+    print("seconds by phase: " + ", ".join(f"{name} {t:.1f}" for name, t in phases.items()))
+    print(f"largest process {peak.largest / 1e6:,.0f} MB, all together {peak.together / 1e6:,.0f}")
+    print_curation(manifest, Console(width=120))
+
+
 def exponent(sizes: list[int], peaks: list[int]) -> float:
     """Slope of log(peak) over log(size), by least squares."""
     x, y = [math.log(size) for size in sizes], [math.log(peak) for peak in peaks]
@@ -98,7 +178,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--megabytes", type=float, default=8.0, help="the input at 1x")
+    parser.add_argument("--mixed", type=float, metavar="GB", help="one mixed corpus instead")
+    parser.add_argument("--workers", type=int, default=2, help="of --mixed")
     options = parser.parse_args()
+    if options.mixed:
+        with tempfile.TemporaryDirectory(prefix="curation-mixed-") as name:
+            mixed(Path(name), int(options.mixed * 1e9), options.workers)
+        return
     unit = int((0.5 if options.quick else options.megabytes) * 1e6)
     claims = []
     with tempfile.TemporaryDirectory(prefix="curation-scale-") as name:

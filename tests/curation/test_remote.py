@@ -179,6 +179,17 @@ def test_a_web_folder_and_a_file_are_read(corpus):
             read(f"{url}/absent.jsonl")
 
 
+def test_the_files_of_a_web_folder_have_versions(monkeypatch):
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    date = "Mon, 06 May 2024 07:08:09 GMT"
+    with serving({"a.jsonl": b"{}\n", "b.jsonl": LINES}) as (server, url):
+        found = versions(Source(f"{url}/", "src", "web"))
+        assert found == {"a.jsonl": f"3 {date}", "b.jsonl": f"{len(LINES)} {date}"}
+        assert versions(Source(f"{url}/a.jsonl", "src", "web")) == {"a.jsonl": f"3 {date}"}
+        server.files["a.jsonl"] = b"{} \n"
+        assert versions(Source(f"{url}/", "src", "web")) == found | {"a.jsonl": f"4 {date}"}
+
+
 def test_a_connection_broken_midway_is_asked_again_and_nothing_is_lost(monkeypatch):
     monkeypatch.setattr(remote, "PAUSE", 0.01)
     with serving({"a.jsonl": LINES}, {"a.jsonl": remote.TRIES - 1}) as (_, url):

@@ -313,3 +313,21 @@ def test_a_mark_of_a_member_inside_of_data_is_no_cut(tmp_path):
     whole = read(path)
     assert len(whole[0]) == 6
     assert read(path, 1000) == whole
+
+
+@pytest.mark.parametrize("how", ["gz", "plain"])
+def test_damage_that_was_passed_over_is_not_told_again_when_reading_goes_on(tmp_path, how):
+    records = pages(40)
+    packed = [pack([record], how) for record in records]
+    for n in (10, 50):
+        packed[n] = packed[n][: len(packed[n]) // 2]
+    (tmp_path / NAMES[how]).write_bytes(b"".join(packed))
+    (split,) = plan_splits(Source(str(tmp_path), "crawl", "web"))
+    problems = []
+    parts = [(place, len(problems)) for place, _ in read_parts(split, problems.append, 1000)]
+    assert len(problems) >= 2 and problems[0].where != problems[-1].where and len(parts) > 9
+    for place, told in parts[:-1]:
+        later = []
+        list(read_parts(split, later.append, 1000, json.loads(json.dumps(place))))
+        assert later == problems[told:]
+    assert list(read_parts(split, later.append, 1000, parts[-1][0])) == []

@@ -232,7 +232,15 @@ def test_an_address_is_not_looked_up_while_the_recipe_is_read(write):
     source = {"path": "s3://bucket/crawl/", "name": "a", "domain": "web", "format": "warc"}
     options = {"endpoint_url": "http://127.0.0.1:9"}
     recipe = load_recipe(str(write(sources=[source | {"storage_options": options}])))
-    assert Source(**recipe.sources[0].model_dump()).storage_options == options
+    assert recipe.sources[0].storage_options == options
+
+
+def test_storage_options_are_in_nothing_that_repeats_a_recipe(write):
+    source = {"path": "s3://bucket/crawl/", "name": "a", "domain": "web"}
+    options = {"endpoint_url": "http://internal.invalid"}
+    recipe = load_recipe(str(write(sources=[source | {"storage_options": options}])))
+    assert "internal" not in recipe.model_dump_json() + str(recipe.model_dump())
+    assert Source(**recipe.sources[0].model_dump()) == Source("s3://bucket/crawl/", "a", "web")
 
 
 def test_the_recipes_of_the_readme_can_be_read(tmp_path, monkeypatch):

@@ -1,0 +1,65 @@
+"""The memory of a command and all that it starts, looked at while it runs (Linux).
+
+Shared pages count once: each process has its proportional share of them (PSS). The peak of one
+process is the kernel's own (VmHWM), which only misses what happens after the last look.
+"""
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Peak:
+    """Bytes: of the largest process, and of all at one time; seconds that the command took."""
+
+    largest: int = 0
+    together: int = 0
+    seconds: float = 0.0
+
+
+def watch(process: subprocess.Popen, look: Callable[[float], None], pause: float = 0.5) -> Peak:
+    """Wait for a command that was started in a session of its own; look(seconds since the last)."""
+    peak, started = Peak(), time.monotonic()
+    before = started
+    while process.poll() is None:
+        together = 0
+        for pid in _session(process.pid):
+            try:
+                share = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
+                most = _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM:")
+            except (OSError, ValueError):
+                continue  # it has just ended
+            together += share * 1024
+            peak.largest = max(peak.largest, most * 1024)
+        peak.together = max(peak.together, together)
+        now = time.monotonic()
+        look(now - before)
+        before = now
+        time.sleep(pause)
+    peak.seconds = time.monotonic() - started
+    return peak
+
+
+def _session(leader: int) -> list[int]:
+    """The processes of a session."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                # The name, between brackets, may hold anything; the session is the fourth after it.
+                fields = (place / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == leader:
+                found.append(int(place.name))
+    return found
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    for line in file.read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1])
+    raise ValueError(f"{file}: no {name}")
