@@ -340,6 +340,7 @@ def _hands_out_zeros(library: ctypes.CDLL) -> bool:
     size, zeros = 1 << 16, True
     pointer = ctypes.c_void_p()
     library.free.argtypes = [ctypes.c_void_p]
+    library.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
     for _ in range(4):
         # fastText's own call.
         if library.posix_memalign(

@@ -30,7 +30,7 @@ class Documents:
         """Read ids and lengths. Raises ValueError for a file that lacks a column or is damaged."""
         self.paths = list(paths)
         for path in self.paths:
-            self.check(path, {"id", "text"})
+            self.check(path, ("id", "text"))
         total = sum(pq.read_metadata(path).num_rows for path in self.paths)
         self.keys = np.zeros(total, np.uint64)
         self.bytes = np.zeros(total, np.int64)
@@ -52,7 +52,7 @@ class Documents:
             found = pq.read_schema(path).names
         except DAMAGE as error:
             raise ValueError(f"{path}: cannot be opened as Parquet: {one_line(error)}") from None
-        if missing := sorted(set(columns) - set(found)):
+        if missing := [name for name in columns if name not in found]:
             raise ValueError(f"{path}: no documents, for want of {' and '.join(missing)}")
 
     def __len__(self) -> int:
