@@ -308,6 +308,8 @@ def recall(
     if labelled_positive and labelled_negative:
         labelled = (_documents(labelled_positive, out), _documents(labelled_negative, out))
     seeds, pools = _documents(seed, out), _documents(pool, out)
+    # A shell that expands `--pool *.parquet` makes seeds of all but the first: let it be seen.
+    _say(f"seed: {len(seeds):,} files; pool: {len(pools):,} files")
     with make_progress(console) as progress:
         bars: dict[str, Any] = {}
 
@@ -360,7 +362,8 @@ def _round_lines(found: dict[str, Any], min_score: float) -> Iterator[str]:
     if found["round"] == 1:
         yield COLUMNS
     judged = min(found["judged"], key=lambda row: abs(row["min_score"] - min_score))
-    domains = [f"{d['domain']} ({d['collected']}/{d['pages']})" for d in found[NEW][:3]]
+    new = found["largest_new_domains"]
+    domains = [f"{d['domain']} ({d['collected']}/{d['pages']})" for d in new[:3]]
     more = ", …" if found["new_domains"] > len(domains) else ""
     named = f": {', '.join(map(_plain, domains))}{more}" if domains else ""
     yield (
@@ -368,6 +371,3 @@ def _round_lines(found: dict[str, Any], min_score: float) -> Iterator[str]:
         f"{judged['recall']:6.4f}  {found['already']:7.1%}  {found['collected']['tokens']:12,}  "
         f"{found['new_domains']:,}{named}"
     )
-
-
-NEW = "largest_new_domains"
