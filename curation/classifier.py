@@ -292,19 +292,18 @@ def _fit(lines: Path, settings: ClassifierSettings, out: Path) -> tuple[Any, boo
                     thread=1,
                     verbose=0,
                 )
+                # fastText makes a model without words, too; the line's end is one of them.
+                if set(model.get_words()) <= {"</s>"}:
+                    raise ValueError(
+                        f"{out}: no word occurs min_count ({settings.min_count}) times in what it "
+                        "is trained on; give more texts or set min_count lower"
+                    )
                 return model, zeroed
             except MemoryError:
                 size = 4 * settings.dim * settings.bucket / 1e9
                 raise ValueError(
                     f"{out}: no memory for a model of over {size:.1f} GB; set dim or bucket lower"
                 ) from None
-            except ValueError as error:
-                if "vocabulary" in str(error):
-                    raise ValueError(
-                        f"{out}: no word occurs min_count ({settings.min_count}) times in what it "
-                        "is trained on; give more texts or set min_count lower"
-                    ) from None
-                raise
             except RuntimeError as error:
                 if "NaN" not in str(error):
                     raise

@@ -105,6 +105,9 @@ def recall(
         Documents.check(path, SCHEMA.names)
     seed = Documents(seed_paths, settings.seed)
     pool = Documents(pool_paths, settings.seed)
+    for documents, what in ((seed, "seed"), (pool, "pool")):
+        if not len(documents):
+            raise ValueError(f"{out}: no documents in the {what}")
     key = _key(seed, pool, settings, labelled)
     _check_key(out, key)
     wanted = asdict(settings)

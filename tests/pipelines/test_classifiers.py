@@ -136,7 +136,8 @@ def test_a_second_run_does_nothing(done):
 
 def test_a_dry_run_needs_no_model_yet_and_writes_nothing(tmp_path):
     kitchen = Kitchen(tmp_path / "dry")
-    kitchen.write(plan={"phases": [{"length": 4096, "tokens": 1, "mixture": {"web": 1.0}}]})
+    plan = {"phases": [{"length": 512, "tokens": 512, "mixture": {"web": 1.0}}]}
+    kitchen.write(plan=plan, encode={"fim": {"rate": {}}})
     out, _ = kitchen("run", "recipe.yaml", "--dry-run")
     curate = next(line for line in out.splitlines() if " curate " in line)
     assert "1 files of 1 sources, classifiers" in curate
@@ -196,7 +197,7 @@ def test_a_model_may_be_trained_on_a_source_of_the_recipe(tmp_path):
     assert report["trained"]["negative"] + report["held_out"]["negative"] == 200
     (problem,) = metrics["problems"]
     assert (problem["file"], problem["where"]) == ("pages.jsonl", "line 201")
-    assert set(cooking(i) for i in range(1000, 1200, 4)) <= set(kitchen.kept())
+    assert {cooking(i) for i in range(1000, 1200, 4)} <= set(kitchen.kept())
     with (kitchen.folder / "pages.jsonl").open("a") as file:
         file.write(json.dumps({"text": sailing(5)}) + "\n")
     kitchen()

@@ -271,6 +271,6 @@ def test_an_address_is_not_looked_up_while_the_recipe_is_read(write):
 def test_a_run_inside_the_texts_of_a_classifier_is_refused(write, tmp_path):
     (tmp_path / "texts").mkdir()
     path = write(classifiers={"good": TEXTS | {"positive": ["texts"]}})
-    with pytest.raises(RecipeError, match="classifiers.good.positive.0: the run's folder"):
+    with pytest.raises(RecipeError, match=r"classifiers\.good\.positive\.0: the run's folder"):
         recipe = load_recipe(str(path)).model_copy(update={"out": "texts/run"})
         check_place(recipe, str(path))
