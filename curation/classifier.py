@@ -311,10 +311,16 @@ def _fit(lines: Path, settings: ClassifierSettings, out: Path) -> tuple[Any, boo
             except RuntimeError as error:
                 if "NaN" not in str(error):
                     raise
-                # What was found in memory can be the cause where it is not zeroed.
-                if zeroed or tries == _TRIES:
+                advice = f"set lr lower than {settings.lr}"
+                if zeroed:
                     raise ArithmeticError(
-                        f"{out}: fastText's numbers overflowed; set lr lower than {settings.lr}"
+                        f"{out}: fastText's numbers overflowed; {advice}"
+                    ) from None
+                if tries == _TRIES:
+                    raise ArithmeticError(
+                        f"{out}: fastText's numbers overflowed {tries} times, perhaps from what it "
+                        "found in memory, which this process's malloc can't be told to zero; use "
+                        f"glibc's own (no LD_PRELOAD), or {advice}"
                     ) from None
 
 
@@ -325,33 +331,50 @@ def _zeroed_memory() -> Iterator[bool]:
     With one thread, fastText 0.9.3 sets the first tenth of its matrix and trains the rest from
     whatever bytes it finds: another model each time, or none ("Encountered NaN"). glibc can fill
     what it hands out with a byte of one's choice (mallopt, M_PERTURB: the complement of the byte).
-    Elsewhere (musl, macOS, another malloc preloaded) the memory is zero if it is new, as glibc's
-    always is for a matrix of more than 32 MiB, and as it never has to be.
+    Elsewhere (musl, macOS, another malloc preloaded) memory is zero if it is new, which large
+    blocks often are; what is free is zeroed as well as can be, and nothing is sure.
     """
     library = ctypes.CDLL(None)
     mallopt = getattr(library, "mallopt", lambda what, value: None)
     m_perturb = -6
     mallopt(m_perturb, 0xFF)
     try:
-        yield _hands_out_zeros(library)
+        zeroed = _hands_out_zeros(library)
+        if not zeroed:
+            _zero_what_is_free(library)
+        yield zeroed
     finally:
         mallopt(m_perturb, 0)
 
 
 def _hands_out_zeros(library: ctypes.CDLL) -> bool:
     """Try it, since an allocator can know mallopt and do nothing: is what was used zero again?"""
-    size, zeros = 1 << 16, True
-    pointer = ctypes.c_void_p()
-    library.free.argtypes = [ctypes.c_void_p]
+    return all(_use(library, 1 << 16, 0x5A, 4) for _ in range(2))
+
+
+def _zero_what_is_free(library: ctypes.CDLL) -> None:
+    """Zero some free memory of any size that a matrix up to 32 MiB may have.
+
+    Without it, small matrices hardly ever met anything but NaN with jemalloc and mimalloc.
+    """
+    for quarter in range(60, -1, -1):
+        size = round(1024 * 2 ** (quarter / 4))
+        _use(library, size, 0, max(2, min(64, (1 << 22) // size)))
+
+
+def _use(library: ctypes.CDLL, size: int, byte: int, blocks: int) -> bool:
+    """Take blocks of memory, fill them and give them back; tell whether they had been zero."""
     library.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-    for _ in range(4):
-        # fastText's own call.
-        if library.posix_memalign(
-            ctypes.byref(pointer), ctypes.c_size_t(64), ctypes.c_size_t(size)
-        ):
-            return False
-        zeros = zeros and not any(ctypes.string_at(pointer, size))
-        ctypes.memset(pointer, 0x5A, size)
+    library.free.argtypes = [ctypes.c_void_p]
+    taken, zeros = [], True
+    for _ in range(blocks):
+        pointer = ctypes.c_void_p()
+        if library.posix_memalign(ctypes.byref(pointer), 64, size):  # fastText's own call
+            break
+        zeros = zeros and not any(ctypes.string_at(pointer, min(size, 1 << 16)))
+        ctypes.memset(pointer, byte, size)
+        taken.append(pointer)
+    for pointer in taken:
         library.free(pointer)
     return zeros
 
