@@ -89,24 +89,33 @@ def recall(
     *,
     labelled: tuple[Sequence[Path], Sequence[Path]] | None = None,
     count_tokens: Callable[[list[str]], int] | None = None,
+    each: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
     """Recall from the pool what is like the seed; both are Parquet files of documents.
 
     Precision and recall are measured on `labelled` documents (Parquet files of positive and of
     negative ones), else on those held out of the seed and of the pool, where any page of the pool
     counts as negative, so that precision is at least what is said. Tokens are bytes / 4, unless
-    `count_tokens` counts those of some texts. Returns the report, which is also `out/report.json`.
-    Raises ValueError if `out` was made from other documents or settings.
+    `count_tokens` counts those of some texts. `each` is told of each round, finished ones too.
+    Returns the report, which is also `out/report.json`. Raises ValueError if `out` was made from
+    other documents or settings or by something else, or a file is not one of documents.
     """
     say = progress or (lambda what, done, total: None)
+    for path in pool_paths:
+        Documents.check(path, SCHEMA.names)
     seed = Documents(seed_paths, settings.seed)
     pool = Documents(pool_paths, settings.seed)
+    for documents, what in ((seed, "seed"), (pool, "pool")):
+        if not len(documents):
+            raise ValueError(f"{out}: no documents in the {what}")
     key = _key(seed, pool, settings, labelled)
     _check_key(out, key)
     wanted = asdict(settings)
     if (out / "report.json").exists():
         report = json.loads((out / "report.json").read_text())
         if report["settings"] == wanted:
+            for found in report["rounds"]:
+                each(found)
             return report
     held = _hold_out(seed, pool, settings, labelled)
     tally = Tally(_read_parts(pool, say))
@@ -126,6 +135,7 @@ def recall(
                 found["new"]["tokens"] = sum(count_tokens([text]) for text in texts)
             rounds.append(found)
             _save(folder, state, found)
+        each(rounds[-1])
         if number > 1 and rounds[-1]["already"] >= settings.stop_share:
             break
     _write_documents(pool, state, out, say)
@@ -289,6 +299,10 @@ def _check_key(out: Path, key: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "key.json"
     if not path.exists():
+        if any(found.name != "key.json.part" for found in out.iterdir()):
+            raise ValueError(
+                f"{out}: holds other files, expected an empty or a new folder; name another one"
+            )
         _write_json(path, key)
         return
     known = json.loads(path.read_text())

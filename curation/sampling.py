@@ -5,7 +5,7 @@ least hash. So samples of a larger corpus have most of a smaller one's documents
 are depends on nothing but ids. Files are streamed; each document is 16 bytes in memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
+
+from curation.formats import DAMAGE, one_line
 
 BATCH = 1000  # documents
 
@@ -25,23 +27,33 @@ class Documents:
     """
 
     def __init__(self, paths: Sequence[Path], seed: int) -> None:
-        """Read ids and lengths. Raises ValueError for a file that lacks a column."""
+        """Read ids and lengths. Raises ValueError for a file that lacks a column or is damaged."""
         self.paths = list(paths)
         for path in self.paths:
-            if missing := {"id", "text"} - set(pq.read_schema(path).names):
-                raise ValueError(
-                    f"{path}: no documents, for want of {' and '.join(sorted(missing))}"
-                )
+            self.check(path, ("id", "text"))
         total = sum(pq.read_metadata(path).num_rows for path in self.paths)
         self.keys = np.zeros(total, np.uint64)
         self.bytes = np.zeros(total, np.int64)
         digest = xxhash.xxh3_128()
         for row, batch in self.stream(["id", "text"]):
+            for name in ("id", "text"):
+                if batch[name].null_count:
+                    raise ValueError(f"document {row:,} or later: null in {name}, expected none")
             ids, end = batch["id"].to_pylist(), row + len(batch)
             digest.update("\n".join([*ids, ""]).encode())
             self.keys[row:end] = [xxhash.xxh3_64_intdigest(name, seed) for name in ids]
             self.bytes[row:end] = pc.binary_length(batch["text"]).to_numpy()
         self.digest = digest.hexdigest()
+
+    @staticmethod
+    def check(path: Path, columns: Collection[str]) -> None:
+        """Raise ValueError unless it is a Parquet file with these columns."""
+        try:
+            found = pq.read_schema(path).names
+        except DAMAGE as error:
+            raise ValueError(f"{path}: cannot be opened as Parquet: {one_line(error)}") from None
+        if missing := [name for name in columns if name not in found]:
+            raise ValueError(f"{path}: no documents, for want of {' and '.join(missing)}")
 
     def __len__(self) -> int:
         return len(self.keys)

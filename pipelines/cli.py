@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.curate_cli import print_curation, readable, rejected, task
+from pipelines.model_cli import classifier_app, print_models, recall
 from pipelines.projects_cli import projects
 from pipelines.tok_cli import tok_app
 
@@ -26,6 +27,8 @@ app = typer.Typer(
     each stage is also a command of its own.""",
 )
 app.add_typer(tok_app, name="tok")
+app.add_typer(classifier_app, name="classifier")
+app.command()(recall)
 app.command()(projects)
 app.command()(rejected)
 app.command(hidden=True)(task)
@@ -92,6 +95,9 @@ def _run(recipe, names: list[str]) -> None:
         where = recipe.directory / manifest["stage"]
         table.add_row(manifest["stage"], manifest["summary"], str(where), took)
     console.print(table)
+    models = next((m for m in manifests if m["stage"] == "classifiers"), None)
+    if models is not None:
+        print_models(models["metrics"]["classifiers"], console)
     if names[-1] == "curate":
         print_curation(manifests[-1], console)
     trained = next((m for m in manifests if m["stage"] == "train"), None)
@@ -224,7 +230,7 @@ def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption
     [bold]gristmill rejected[/] to see what was dropped.
     """
     loaded = _load(recipe, out, workers, "curate")
-    _run(loaded, ["sample", "projects", "curate"])
+    _run(loaded, ["sample", "projects", "classifiers", "curate"])
 
 
 for _name in ("tokenizer", "encode", "plan", "train", "export", "publish", "report"):

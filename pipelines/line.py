@@ -3,6 +3,7 @@
 from pipelines.recipe import Recipe
 from pipelines.runner import Stage
 from pipelines.stages import (
+    classifiers,
     curate,
     encode,
     export,
@@ -16,14 +17,19 @@ from pipelines.stages import (
 )  # fmt: skip
 
 NAMES = (
-    "sample", "projects", "curate", "tokenizer", "encode", "plan", "train", "export", "publish",
-    "report",
+    "sample", "projects", "classifiers", "curate", "tokenizer", "encode", "plan", "train", "export",
+    "publish", "report",
 )  # fmt: skip
 
 
 def stages(recipe: Recipe) -> list[Stage]:
     """The stages that this recipe has."""
-    line = [
+    first = {"sample": sample.STAGE, "projects": projects.STAGE}
+    line = [stage for name, stage in first.items() if getattr(recipe, name) is not None]
+    if recipe.classifiers:
+        line.append(classifiers.stage(recipe))
+    return [
+        *line,
         curate.stage(recipe),
         tokenizer.STAGE,
         encode.STAGE,
@@ -33,5 +39,3 @@ def stages(recipe: Recipe) -> list[Stage]:
         publish.STAGE,
         report.STAGE,
     ]
-    first = [sample.STAGE] if recipe.sample is not None else []
-    return [*first, *([projects.STAGE] if recipe.projects is not None else []), *line]

@@ -19,6 +19,7 @@ RECIPES = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Size = Annotated[int, Field(gt=0, lt=2**31)]
 # Names become parts of paths.
 Name = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
 
@@ -73,6 +74,28 @@ class ProjectsSection(Section):
     max_bytes: Positive = 1 << 18
     licenses: tuple[str, ...] | None = None
     holes: bool = True
+
+
+class ClassifierSection(Section):
+    """A model of `curation/classifier.py`, for the step `classifier` to use by its name.
+
+    `positive` and `negative`: text, each a path (Parquet, JSON lines, plain files or a folder) or
+    the name of a source of the recipe, of which `count` texts a side are drawn. The rest are fields
+    of `ClassifierSettings`; without a seed, the recipe's.
+    """
+
+    positive: Annotated[tuple[str, ...], Field(min_length=1)]
+    negative: Annotated[tuple[str, ...], Field(min_length=1)]
+    count: Positive = 200_000
+    dim: Size = 100
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    word_ngrams: Size = 2
+    min_count: Size = 3
+    epochs: Size = 5
+    bucket: Size = 1_000_000
+    max_chars: Size = 10_000
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 class CurateSection(Section):
@@ -279,6 +302,7 @@ class Recipe(Section):
     sample: SampleSection | None = None
     projects: ProjectsSection | None = None
     sources: tuple[SourceSection, ...] = ()
+    classifiers: dict[Name, ClassifierSection] = {}
     curate: CurateSection = CurateSection()
     tokenizer: TokenizerSection = TokenizerSection()
     encode: EncodeSection = EncodeSection()
@@ -294,6 +318,22 @@ class Recipe(Section):
     def all_sources(self) -> list["SourceSection | ProjectsSource"]:
         """Sources of documents and of projects."""
         return [*self.sources, *(self.projects.sources if self.projects else ())]
+
+    def steps(self) -> list[dict[str, dict[str, Any]]]:
+        """`curate.steps`, with its file in the place of the name of a model of `classifiers`."""
+        folder = self.directory / "classifiers"
+        return [
+            {step: fields | {"model": str(folder / f"{fields['model']}.bin")}}
+            if step == "classifier" and fields.get("model") in self.classifiers
+            else {step: fields}
+            for entry in self.curate.steps
+            for step, fields in entry.items()
+        ]
+
+    def readable_sources(self) -> list[str]:
+        """Names by which `classifiers` may ask for the documents of a part of the recipe."""
+        made = [name for name in ("sample", "projects") if getattr(self, name) is not None]
+        return [*(source.name for source in self.sources), *made]
 
     @model_validator(mode="after")
     def _whole(self) -> "Recipe":
@@ -313,6 +353,14 @@ class Recipe(Section):
                 f"curate.merge_memory_bytes {self.curate.merge_memory_bytes} is more than a task "
                 f"has, expected at most slurm.memory {self.slurm.memory}"
             )
+        for entry in self.curate.steps:
+            fields = entry.get("classifier", {})
+            model = self.classifiers.get(str(fields.get("model")))
+            if model and not model.held_out and fields.get("keep_share") is not None:
+                raise ValueError(
+                    f"classifiers.{fields['model']}.held_out: 0, expected more: the step's "
+                    "keep_share goes by negative texts that were held out; or give min_score"
+                )
         length = self.plan.phases[0].length if self.plan else None
         rates = self.encode.fim.rate.values()
         if length and any(rates) and self.encode.fim.span_tokens > length:
@@ -341,7 +389,7 @@ def _known_keys(location: tuple) -> str:
     """Which keys the section of an unknown key has."""
     model: Any = Recipe
     for part in location[:-1]:
-        if isinstance(part, int):
+        if isinstance(part, int) or part not in model.model_fields:  # a place, or a name
             continue
         annotation = model.model_fields[part].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
@@ -393,6 +441,13 @@ def load_recipe(name: str) -> Recipe:
                 raise RecipeError(f"{path}: {key}: {error}") from None
         elif not Path(source.path).exists():
             raise RecipeError(f"{path}: {key}.path: no such file or folder: {source.path}")
+    for key, text in _training_texts(recipe):
+        if text not in recipe.readable_sources() and not Path(text).exists():
+            names = ", ".join(recipe.readable_sources())
+            raise RecipeError(
+                f"{path}: {key}: no such file or folder, and no source of this name (there are: "
+                f"{names}): {text}"
+            )
     _check_parts(recipe, path)
     return recipe
 
@@ -404,6 +459,16 @@ def _places(recipe: Recipe) -> list[tuple[str, "SourceSection | ProjectsSource"]
     return sources + [(f"projects.sources.{i}", source) for i, source in enumerate(projects)]
 
 
+def _training_texts(recipe: Recipe) -> list[tuple[str, str]]:
+    """Every path or name of a source that `classifiers` has, with its key in the recipe."""
+    return [
+        (f"classifiers.{name}.{side}.{i}", text)
+        for name, model in recipe.classifiers.items()
+        for side in ("positive", "negative")
+        for i, text in enumerate(getattr(model, side))
+    ]
+
+
 def _check_parts(recipe: Recipe, path: Path) -> None:
     """Build the curation steps and the model's configuration once, to hear what is wrong early."""
     from pipelines.steps import build_rounds, build_steps, files_of
@@ -413,7 +478,7 @@ def _check_parts(recipe: Recipe, path: Path) -> None:
         ("dedup", lambda: build_rounds(recipe.curate.dedup.items(), recipe.seed)),
     ):
         try:
-            files_of(build())
+            files_of(build(), recipe.classifiers)
         except ValueError as error:
             raise RecipeError(f"{path}: curate.{key}: {error}") from None
     if recipe.plan is None:
@@ -449,4 +514,11 @@ def check_place(recipe: Recipe, name: str) -> None:
             raise RecipeError(
                 f"{name}: {key}.path: the run's folder {recipe.directory} lies inside "
                 f"{source.path}; expected `out` (or --out) outside of every source"
+            )
+    for key, text in _training_texts(recipe):
+        outside = text not in recipe.readable_sources() and Path(text).is_dir()
+        if outside and place.is_relative_to(Path(text).resolve()):
+            raise RecipeError(
+                f"{name}: {key}: the run's folder {recipe.directory} lies inside {text}; "
+                "expected `out` (or --out) outside of it"
             )

@@ -12,7 +12,7 @@ given.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,16 +106,22 @@ def build_rounds(
     return rounds
 
 
-def files_of(parts: Iterable[tuple[str, Any]]) -> dict[str, Path]:
+def files_of(parts: Iterable[tuple[str, Any]], trained: Collection[str] = ()) -> dict[str, Path]:
     """The files that steps or rounds read, by names that stay the same wherever the files lie.
 
-    Raises ValueError naming the step and a file that is not there.
+    trained: names of models that the run itself trains. These are left out: they may not be there
+    yet, and the key has them from the stage that makes them. Raises ValueError naming the step and
+    a file that is not there.
     """
     found = {}
     for place, (name, part) in enumerate(parts):
+        if getattr(part, "model", None) in trained:
+            continue
         for number, path in enumerate(part.files() if hasattr(part, "files") else ()):
             if not Path(path).is_file():
-                raise ValueError(f"{name}: no such file: {path}")
+                models = f" ({', '.join(trained) or 'none'} in `classifiers`)"
+                hint = models if hasattr(part, "model") else ""
+                raise ValueError(f"{name}: no such file{hint}: {path}")
             found[f"{place}-{name}/{number}-{Path(path).name}"] = Path(path)
     return found
 

@@ -30,6 +30,7 @@ Work = Callable[..., dict]
 # its outputs atomically and gives the same bytes wherever it runs.
 MAPS: dict[str, tuple[str, str]] = {
     "projects.write": ("pipelines.projects", "write_projects"),
+    "classifiers.train": ("pipelines.classifiers", "train_model"),
     "curate.filter": ("pipelines.curation_maps", "filter_split"),
     "curate.merge": ("pipelines.curation_maps", "merge_round"),
     "curate.apply": ("pipelines.curation_maps", "apply_round"),
@@ -166,7 +167,7 @@ def failures(stage: Path, name: str) -> dict[int, str]:
     found: dict[int, Any] = {}
     for path in sorted(_place(stage, name).glob("[0-9]*.failed.json")):
         content = read_json(path)
-        known = ("ValueError", "SourceError", "OSError", "FileNotFoundError")
+        known = ("ValueError", "ArithmeticError", "SourceError", "OSError", "FileNotFoundError")
         kind = "" if content["type"] in known else f"{content['type']}: "
         found[int(path.name.split(".")[0])] = kind + content["message"]
     return found

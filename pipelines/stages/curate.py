@@ -125,7 +125,7 @@ def _round(context: Context, k: int, name: str, before: list[dict], arguments: t
 def _run(context: Context) -> Result:
     recipe, directory = context.recipe, context.directory
     jobs = _splits(context)
-    steps, rounds = list(recipe.curate.steps), list(recipe.curate.dedup.items())
+    steps, rounds = recipe.steps(), list(recipe.curate.dedup.items())
     first = context.map(
         "filter", "curate.filter", jobs, str(directory), steps, rounds, recipe.seed,
         recipe.on_error, recipe.curate.part_bytes,
@@ -236,7 +236,7 @@ def _files(recipe: Recipe) -> dict[str, Path]:
     # No source has a name that begins with a slash.
     chain = build_steps(recipe.curate.steps)
     rounds = build_rounds(recipe.curate.dedup.items(), recipe.seed)
-    files |= {f"/steps/{name}": path for name, path in files_of(chain).items()}
+    files |= {f"/steps/{name}": path for name, path in files_of(chain, recipe.classifiers).items()}
     files |= {f"/dedup/{name}": path for name, path in files_of(rounds).items()}
     return files
 
@@ -263,8 +263,8 @@ def _config(recipe: Recipe) -> dict:
 
 
 def stage(recipe: Recipe) -> Stage:
-    """The stage; it comes after `sample` and `projects` where the recipe has them."""
-    after = tuple(name for name in ("sample", "projects") if getattr(recipe, name) is not None)
+    """The stage; it comes after `sample`, `projects`, `classifiers` where the recipe has them."""
+    after = tuple(name for name in ("sample", "projects", "classifiers") if getattr(recipe, name))
     # Asked once: the manifest tells the same versions of remote files as the key.
     config: Callable[[], dict] = cache(lambda: _config(recipe))
     return Stage("curate", 4, after, lambda _: config(), _run, inputs=_files)

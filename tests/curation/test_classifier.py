@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_what_cannot_be_is_named(model, tmp_path):
         ClassifierFilter(str(model), keep_share=10)
     with pytest.raises(ValueError, match="held_out: expected"):
         ClassifierSettings(held_out=1)
-    with pytest.raises(RuntimeError, match="set lr lower than"):
+    with pytest.raises(ArithmeticError, match="set lr lower than"):
         chosen = ClassifierSettings(**{**vars(SMALL), "lr": 1e30})
         train_classifier(map(cooking, range(99)), map(sailing, range(99)), chosen, tmp_path / "m")
 
@@ -210,3 +211,57 @@ def test_real_mathematics_is_told_from_real_prose(tmp_path):
     report = train_classifier(mathematics, english, chosen, tmp_path / "math.bin")
     best = max(report["judged"], key=lambda row: row["f1"])
     assert best["f1"] > 0.95
+
+
+SHIM = "int mallopt(int what, int value) { return 1; }"
+
+
+def test_where_memory_is_not_zeroed_the_report_says_so(tmp_path):
+    (tmp_path / "shim.c").write_text(SHIM)
+    compiled = ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "shim.so"), str(tmp_path / "shim.c")]
+    if not shutil.which("cc") or subprocess.run(compiled).returncode:
+        pytest.skip("no C compiler here")
+    script = (
+        "import sys; from pathlib import Path; from curation.classifier import *\n"
+        "sys.path.insert(0, sys.argv[2]); import test_classifier as t\n"
+        "train_classifier(map(t.cooking, range(99)), map(t.sailing, range(99)), t.SMALL,"
+        " Path(sys.argv[1]))"
+    )
+    found = []
+    for name, preload in (("zeroed", ""), ("not", str(tmp_path / "shim.so"))):
+        out = tmp_path / f"{name}.bin"
+        command = [sys.executable, "-c", script, str(out), str(Path(__file__).parent)]
+        subprocess.run(command, check=True, env={**os.environ, "LD_PRELOAD": preload})
+        found.append(json.loads(report_path(out).read_text())["reproducible"])
+    assert found == [True, False]
+
+
+def test_a_model_without_its_own_report_is_refused(model, tmp_path):
+    (tmp_path / "a.bin").write_bytes(model.read_bytes()[:-1])
+    for report, expected in (
+        (report_path(model).read_text(), r"a\.bin: [\d,]+ bytes, but its report says [\d,]+"),
+        ("{}", r"a\.json: not the report of a classifier"),
+        ("{", r"a\.json: not the report of a classifier"),
+    ):
+        (tmp_path / "a.json").write_text(report)
+        with pytest.raises(ValueError, match=expected):
+            Classifier(tmp_path / "a.bin")
+
+
+def test_a_share_needs_texts_that_were_held_out(tmp_path):
+    chosen = ClassifierSettings(**{**vars(SMALL), "held_out": 0})
+    out = tmp_path / "model.bin"
+    train_classifier(map(cooking, range(99)), map(sailing, range(99)), chosen, out)
+    batch = make_batch([{"text": cooking(5), "source": "s", "domain": "web"}])
+    assert ClassifierFilter(str(out), min_score=0.5)(batch)["reject"].null_count == 1
+    with pytest.raises(ValueError, match="no negative texts were held out"):
+        ClassifierFilter(str(out), keep_share=0.1)(batch)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("dim", 0), ("epochs", -1), ("bucket", 2**31), ("lr", float("nan")), ("seed", -1)],
+)
+def test_settings_that_cannot_be_are_named(field, value):
+    with pytest.raises(ValueError, match=f"{field}: expected"):
+        ClassifierSettings(**{field: value})

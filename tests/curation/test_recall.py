@@ -179,6 +179,21 @@ def test_a_folder_made_from_other_things_is_refused(done, tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "none.parquet")
     with pytest.raises(ValueError, match=r"none\.parquet: no documents, for want of id"):
         recall(seed, [tmp_path / "none.parquet"], SETTINGS, tmp_path / "out")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "documents-00000.parquet").write_text("mine")
+    with pytest.raises(ValueError, match="notes: holds other files"):
+        recall(seed, pool, SETTINGS, tmp_path / "notes")
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["documents-00000.parquet"]
+    with pytest.raises(ValueError, match="no documents in the pool"):
+        recall(seed, [], SETTINGS, tmp_path / "out")
+
+
+def test_rounds_are_told_as_they_end_and_again_when_all_is_done(done, tmp_path):
+    _, report, seed, pool = done
+    told, finished = [], []
+    for each in (told.append, finished.append):
+        recall(seed, pool, replace(SETTINGS, rounds=2), tmp_path / "out", each=each)
+    assert told == finished == report["rounds"][:2]
 
 
 def test_the_best_are_taken_up_to_a_number_of_bytes(done, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from curation.readers import Source
-from pipelines.recipe import RECIPES, Recipe, RecipeError, load_recipe
+from pipelines.recipe import RECIPES, Recipe, RecipeError, check_place, load_recipe
 
 GOOD = {
     "name": "r",
@@ -35,6 +35,8 @@ def write(tmp_path, monkeypatch):
 def phases(**changes):
     return {"phases": [GOOD["plan"]["phases"][0] | changes]}
 
+
+TEXTS = {"positive": ["mine"], "negative": ["mine"]}
 
 MISTAKES = {
     "an unknown key": ({"tokeniser": {}}, "tokeniser: unknown key; expected one of name, "),
@@ -138,6 +140,38 @@ MISTAKES = {
     "a hole longer than a sequence": (
         {"encode": {"fim": {"rate": {"code": 0.1}, "span_tokens": 65}}},
         "fim.span_tokens 65 is longer than a sequence, expected at most plan.phases.0.length 64",
+    ),
+    "texts that are not there": (
+        {"classifiers": {"good": TEXTS | {"positive": ["mine", "nowhere"]}}},
+        "classifiers.good.positive.1: no such file or folder, and no source of this name (there "
+        "are: mine): nowhere",
+    ),
+    "a side without texts": (
+        {"classifiers": {"good": TEXTS | {"negative": []}}},
+        "classifiers.good.negative: Tuple should have at least 1 item",
+    ),
+    "an unknown setting of a classifier": (
+        {"classifiers": {"good": TEXTS | {"epoch": 3}}},
+        "classifiers.good.epoch: unknown key; expected one of positive, negative, count, dim",
+    ),
+    "a setting of a classifier that cannot be": (
+        {"classifiers": {"good": TEXTS | {"held_out": 1}}},
+        "classifiers.good.held_out: Input should be less than 1, found 1",
+    ),
+    "a name of a classifier that leads elsewhere": (
+        {"classifiers": {"../good": TEXTS}},
+        "classifiers.../good.[key]: String should match pattern",
+    ),
+    "a model that the recipe does not train": (
+        {"classifiers": {"good": TEXTS}, "curate": {"steps": [{"classifier": {"model": "god"}}]}},
+        "curate.steps: classifier: no such file (good in `classifiers`): god",
+    ),
+    "a share to keep by a model that held nothing out": (
+        {
+            "classifiers": {"good": TEXTS | {"held_out": 0}},
+            "curate": {"steps": [{"classifier": {"model": "good", "keep_share": 0.1}}]},
+        },
+        "classifiers.good.held_out: 0, expected more: the step's keep_share",
     ),
     "an unknown preset": ({"train": {"preset": "huge"}}, "train: preset 'huge' is unknown"),
     "a model that cannot be": (
@@ -258,3 +292,11 @@ def test_the_recipes_of_the_readme_can_be_read(tmp_path, monkeypatch):
         Path("benchmarks/one.jsonl").write_text('{"question": "what are ten words in a row"}\n')
         Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
         assert load_recipe("recipe.yaml").name == recipe["name"]
+
+
+def test_a_run_inside_the_texts_of_a_classifier_is_refused(write, tmp_path):
+    (tmp_path / "texts").mkdir()
+    path = write(classifiers={"good": TEXTS | {"positive": ["texts"]}})
+    with pytest.raises(RecipeError, match=r"classifiers\.good\.positive\.0: the run's folder"):
+        recipe = load_recipe(str(path)).model_copy(update={"out": "texts/run"})
+        check_place(recipe, str(path))
