@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.curate_cli import print_curation, readable, rejected, task
+from pipelines.projects_cli import projects
 from pipelines.tok_cli import tok_app
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     each stage is also a command of its own.""",
 )
 app.add_typer(tok_app, name="tok")
+app.command()(projects)
 app.command()(rejected)
 app.command(hidden=True)(task)
 RecipeArgument = Annotated[
@@ -222,7 +224,7 @@ def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption
     [bold]gristmill rejected[/] to see what was dropped.
     """
     loaded = _load(recipe, out, workers, "curate")
-    _run(loaded, ["sample", "curate"])
+    _run(loaded, ["sample", "projects", "curate"])
 
 
 for _name in ("tokenizer", "encode", "plan", "train", "export", "publish", "report"):

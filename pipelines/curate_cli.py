@@ -26,7 +26,7 @@ def rejected(
         str | None, typer.Option("--step", help="Only what this step rejected.")
     ] = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", help="Only this reason: `length:too_short`.")
+        str | None, typer.Option("--reason", help="Only this reason: `length:min_chars`.")
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Documents to show at most.")] = 20,
     chars: Annotated[int, typer.Option(min=1, help="Characters of each text to show.")] = 300,

@@ -200,6 +200,7 @@ def show(row: dict, console: Console, most: int = 200) -> None:
         f"{len(place):,} files, {row['bytes'] / 1e3:,.0f} kB, {row['edges']:,} edges, {share:.0%} "
         f"of them to a file that stands before; {row['documents']:,} documents",
         highlight=False,
+        soft_wrap=True,
     )
     for path, number in list(place.items())[:most]:
         file = row["files"][number - 1]
@@ -213,6 +214,7 @@ def show(row: dict, console: Console, most: int = 200) -> None:
             + (f"  [cyan]needs[/] {shown}" if shown else "")
             + (f"  [yellow]{escape(file['problem'])}[/]" if file["problem"] else ""),
             highlight=False,
+            soft_wrap=True,
         )
     if len(place) > most:
         console.print(f"… and {len(place) - most:,} more")

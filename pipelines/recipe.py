@@ -84,7 +84,7 @@ class CurateSection(Section):
         {"language": {}},
         {"length": {}},
         {"symbols": {}},
-        {"repetition": {}},
+        {"gopher_repetition": {}},
     )
     dedup: dict[str, dict[str, Any]] = {"documents": {}}
     split_bytes: Positive = 8 << 20

@@ -19,15 +19,21 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+import curation
+from curation.c4 import C4Filter
 from curation.classifier import ClassifierFilter
 from curation.datatrove_step import DatatroveStep
 from curation.decontaminate import DecontaminationFilter
 from curation.dedup import DocumentDedup
+from curation.fineweb import FineWebFilter
+from curation.gopher import GopherQualityFilter, GopherRepetitionFilter
 from curation.language import LanguageFilter
+from curation.length import LengthFilter
 from curation.paragraphs import ParagraphDedup
 from curation.private_data import PrivateDataFilter
-from curation.quality import LengthFilter, RepetitionFilter, SymbolFilter
 from curation.substrings import SubstringDedup
+from curation.symbols import SymbolFilter
+from pipelines.files import checksum, fingerprint
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
 
@@ -53,14 +59,17 @@ class Round(Protocol):
 
 
 STEPS: dict[str, type] = {
-    "classifier": ClassifierFilter,
-    "datatrove": DatatroveStep,
-    "decontaminate": DecontaminationFilter,
     "language": LanguageFilter,
     "length": LengthFilter,
-    "private_data": PrivateDataFilter,
-    "repetition": RepetitionFilter,
     "symbols": SymbolFilter,
+    "gopher_quality": GopherQualityFilter,
+    "gopher_repetition": GopherRepetitionFilter,
+    "c4": C4Filter,
+    "fineweb": FineWebFilter,
+    "classifier": ClassifierFilter,
+    "decontaminate": DecontaminationFilter,
+    "private_data": PrivateDataFilter,
+    "datatrove": DatatroveStep,
 }
 
 ROUNDS: dict[str, type] = {
@@ -109,6 +118,12 @@ def files_of(parts: Iterable[tuple[str, Any]]) -> dict[str, Path]:
                 raise ValueError(f"{name}: no such file: {path}")
             found[f"{place}-{name}/{number}-{Path(path).name}"] = Path(path)
     return found
+
+
+def shipped_data() -> str:
+    """A fingerprint of the tables that come with curation: thresholds, stop words, scores."""
+    data = Path(curation.__file__).parent / "data"
+    return fingerprint({p.name: checksum(p) for p in sorted(data.iterdir()) if p.is_file()})
 
 
 def fingerprints_of(parts: Iterable[tuple[str, Any]]) -> list[str | None]:

@@ -204,7 +204,8 @@ _VENDORED = {
     "site-packages", "dist-packages", "__pycache__", ".mypy_cache", ".idea", ".vscode",
     "Pods", "Carthage",
 }  # fmt: skip
-_BUILT = {"dist", "build", "target", "out", "_build", ".next", "coverage", "htmlcov"}
+_BUILT = {"dist", "_build", ".next", "coverage", "htmlcov"}
+_BUILT_AT_TOP = {"build", "target", "out"}
 _LOCKS = {
     "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "cargo.lock",
     "poetry.lock", "pipfile.lock", "uv.lock", "pdm.lock", "gemfile.lock", "composer.lock",
@@ -243,7 +244,11 @@ def reason_by_path(path: str) -> str | None:
     *folders, name = path.split("/")
     if any(folder in _VENDORED for folder in folders):
         return "vendored"
-    if folders and folders[0] in _BUILT:
+    if any(folder in _BUILT for folder in folders) or folders[:1] in (
+        ["build"],
+        ["target"],
+        ["out"],
+    ):
         return "generated"
     if name.lower() in _LOCKS:
         return "lock"

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from curation.readers import Problem, Source, SourceError, plan_splits
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
-from pipelines.steps import build_rounds, build_steps, files_of, fingerprints_of
+from pipelines.steps import build_rounds, build_steps, files_of, fingerprints_of, shipped_data
 
 MOST_PROBLEMS = 10_000  # that the manifest names one by one; all are counted
 
@@ -218,6 +218,7 @@ def _config(recipe: Recipe) -> dict:
         # The order of the rounds counts, which a mapping would not tell.
         "curate": curate | {"dedup": list(curate["dedup"].items())},
         "fingerprints": fingerprints_of(build_steps(recipe.curate.steps)),
+        "data": shipped_data(),
         "seed": recipe.seed,
         "on_error": recipe.on_error,
     }
@@ -226,4 +227,4 @@ def _config(recipe: Recipe) -> dict:
 def stage(recipe: Recipe) -> Stage:
     """The stage; it comes after `sample` and `projects` where the recipe has them."""
     after = tuple(name for name in ("sample", "projects") if getattr(recipe, name) is not None)
-    return Stage("curate", 2, after, _config, _run, inputs=_files)
+    return Stage("curate", 3, after, _config, _run, inputs=_files)

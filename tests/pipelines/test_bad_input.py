@@ -139,4 +139,4 @@ def test_sources_with_nothing_usable_say_so(tmp_path):
     recipe(tmp_path, sources=[{"path": "short.jsonl", "name": "s", "domain": "web"}])
     done = run(tmp_path, "curate", "bad.yaml")
     assert done.returncode == 1 and "no document is left of 1 read" in done.stderr
-    assert "length:too_short" in done.stderr
+    assert "length:min_chars" in done.stderr

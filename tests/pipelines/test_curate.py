@@ -292,7 +292,7 @@ def test_a_step_that_is_there_twice_is_counted_twice():
     assert texts(made) == [text for text in documents if len(text) == 14]
     counts = {(row["step"], row["reason"]): row["documents"] for row in metrics["tally"]}
     assert counts["length", "length:too_long"] == sum(len(text) > 14 for text in documents) > 0
-    assert counts["length-2", "length:too_short"] == sum(len(text) < 14 for text in documents) > 0
+    assert counts["length-2", "length:min_chars"] == sum(len(text) < 14 for text in documents) > 0
     assert [flow["step"] for flow in metrics["steps"]] == ["length", "length-2"]
 
 

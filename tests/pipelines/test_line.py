@@ -41,7 +41,7 @@ def test_rejected_rows_and_problems_are_kept_with_their_reasons(finished):
         for row in pq.read_table(path).to_pylist()
     ]
     reasons = {(row["step"], row["reason"]) for row in rejected}
-    assert ("documents", "documents:exact") in reasons and ("length", "length:too_short") in reasons
+    assert ("documents", "documents:exact") in reasons and ("length", "length:min_chars") in reasons
     assert any(row["uri"] == "topic/if-again" for row in rejected)
     documents = [
         pq.read_table(path)

@@ -87,9 +87,9 @@ MISTAKES = {
         {"curate": {"steps": [{"length": {"minimum": 3}}]}},
         "length.minimum: unknown setting, expected one of min_chars, max_chars",
     ),
-    "an unknown setting in a group of a step": (
-        {"curate": {"steps": [{"repetition": {"prose": {"lines": 1}}}]}},
-        "repetition.prose.lines: unknown setting, expected one of duplicate_lines, ",
+    "an unknown threshold of a language": (
+        {"curate": {"steps": [{"fineweb": {"languages": {"deu_Latn": {"lines": 1}}}}]}},
+        "languages.deu_Latn.lines: unknown threshold, expected one of min_punctuated_lines, ",
     ),
     "a setting of the wrong type": (
         {"curate": {"steps": [{"length": {"min_chars": "many"}}]}},

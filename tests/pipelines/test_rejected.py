@@ -41,7 +41,7 @@ def test_a_sample_shows_where_each_document_is_from_why_it_went_and_how_it_begin
 
 def test_a_step_or_reason_that_rejected_nothing_names_those_that_did(curated):
     _, err = curated("rejected", "tiny.yaml", "--step", "lenght", code=1)
-    assert "'lenght'" in err and "length length:too_short" in err and err.count("\n") == 1
+    assert "'lenght'" in err and "length length:min_chars" in err and err.count("\n") == 1
 
 
 def test_a_run_that_is_not_there_or_not_done_says_what_to_do(curated, tmp_path):

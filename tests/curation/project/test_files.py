@@ -153,7 +153,8 @@ def test_too_many_files(tmp_path, monkeypatch):
     [
         ("node_modules/x/a.js", "vendored"), ("a/vendor/b.go", "vendored"),
         ("dist/a.js", "generated"),
-        ("src/dist/a.js", None), ("Cargo.lock", "lock"), ("web/package-lock.json", "lock"),
+        ("src/dist/a.js", "generated"), ("build/a.js", "generated"),
+        ("src/build/a.py", None), ("Cargo.lock", "lock"), ("web/package-lock.json", "lock"),
         ("a/b.csv", "data"), ("a.min.js", "minified"), ("x_pb2.py", "generated"),
         ("src/a.py", None),
     ],
