@@ -31,6 +31,24 @@ def figure_html(figure: go.Figure, height: int = 380) -> str:
     return figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
 
 
+def project_files(told: dict) -> str:
+    """Files of projects: those that count by language, and those set aside by reason."""
+    languages, aside = told["languages"], {f"aside: {k}": n for k, n in told["aside"].items()}
+    names = [*reversed(aside), *reversed(languages)]
+    figure = go.Figure(
+        [
+            go.Bar(name=name, orientation="h", y=list(counts), x=list(counts.values()))
+            for name, counts in (("count", languages), ("set aside", aside))
+            if counts
+        ]
+    )
+    figure.update_layout(
+        barmode="stack", xaxis_title="files",
+        yaxis={"categoryorder": "array", "categoryarray": names},
+    )  # fmt: skip
+    return figure_html(figure, 160 + 22 * len(names))
+
+
 def dropped(tally: list[dict]) -> str:
     """Documents dropped by step and reason, coloured by domain; kept ones in the title."""
     kept = sum(row["documents"] for row in tally if not row["step"])

@@ -31,7 +31,7 @@ def stages(recipe: Recipe) -> list[Stage]:
         train.STAGE,
         export.STAGE,
         publish.STAGE,
-        report.STAGE,
+        report.stage(recipe),
     ]
     first = [sample.STAGE] if recipe.sample is not None else []
     return [*first, *([projects.STAGE] if recipe.projects is not None else []), *line]
