@@ -18,14 +18,20 @@ from curation.sample.build import ROW_GROUP_BYTES, SHARD_BYTES, installed_packag
 TARGET = 3_000_000
 
 
-@pytest.fixture
-def few_projects(monkeypatch):
+ALL_PROJECTS = code.PROJECTS
+FEW_PROJECTS = code.PROJECTS[:2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_projects():
     """Let two small packages be all of the code: reading all seven takes ten seconds."""
-    monkeypatch.setattr(code, "PROJECTS", code.PROJECTS[:2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "PROJECTS", FEW_PROJECTS)
+        yield
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
+def sample(tmp_path_factory, few_projects):
     out = tmp_path_factory.mktemp("sample")
     return out, build_sample(out, target_bytes=TARGET)
 
@@ -101,12 +107,12 @@ def test_a_second_call_writes_nothing_and_says_the_same(sample):
 
 def test_the_bytes_are_the_same_in_another_process_with_another_hash_seed(sample, tmp_path):
     _, said = sample
-    code = (
-        "import sys; from pathlib import Path; from curation.sample import build_sample; "
-        f"build_sample(Path(sys.argv[1]), target_bytes={TARGET})"
+    script = (
+        "import sys; from pathlib import Path; from curation.sample import build_sample, code; "
+        f"code.PROJECTS = {FEW_PROJECTS}; build_sample(Path(sys.argv[1]), target_bytes={TARGET})"
     )
     subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-c", script, str(tmp_path)],
         check=True,
         cwd=Path(__file__).parents[3],
         env={**os.environ, "PYTHONHASHSEED": "4711"},
@@ -114,7 +120,7 @@ def test_the_bytes_are_the_same_in_another_process_with_another_hash_seed(sample
     assert json.loads((tmp_path / "sample.json").read_bytes()) == said
 
 
-def test_another_seed_gives_another_sample_and_clears_the_old_one(tmp_path, few_projects):
+def test_another_seed_gives_another_sample_and_clears_the_old_one(tmp_path):
     first = build_sample(tmp_path, target_bytes=TARGET // 2)
     (tmp_path / "code-00007-of-00009.parquet").write_bytes(b"of an older build")
     (tmp_path / ".web-00000-of-00001.parquet.123").write_bytes(b"of a killed build")
@@ -126,7 +132,7 @@ def test_another_seed_gives_another_sample_and_clears_the_old_one(tmp_path, few_
 
 
 @pytest.mark.parametrize("damage", ["shard cut short", "shard gone", "sample.json cut short"])
-def test_a_damaged_sample_is_built_again(tmp_path, few_projects, damage):
+def test_a_damaged_sample_is_built_again(tmp_path, damage):
     said = build_sample(tmp_path, target_bytes=1_000_000)
     victim = tmp_path / ("sample.json" if "json" in damage else said["files"][0]["path"])
     victim.unlink() if "gone" in damage else victim.write_bytes(victim.read_bytes()[:-9])
@@ -143,7 +149,8 @@ def test_a_target_too_small_for_a_sample_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_default_sample_is_a_real_corpus(tmp_path):
+def test_the_default_sample_is_a_real_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "PROJECTS", ALL_PROJECTS)
     calls = []
     said = build_sample(tmp_path, progress=lambda *call: calls.append(call))
     assert 75_000_000 < said["bytes"] <= 90_000_000
