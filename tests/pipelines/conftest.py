@@ -158,7 +158,7 @@ def with_projects(tmp_path_factory) -> Run:
     }
     run.write(
         sources=RECIPE["sources"][:1],
-        projects={"sources": [{"path": "code", "name": "stdlib"}], "max_bytes": 20_000},
+        projects={"sources": [{"path": "code", "name": "stdlib"}], "max_bytes": 4_000},
         encode={"fim": fim},
     )
     run("run", "tiny.yaml")

@@ -73,6 +73,7 @@ def test_each_step_of_curation_begins_with_what_the_one_before_has_left(run, req
     metrics = run.manifest("curate")["metrics"]
     header, *rows = find(tables_of(run), "Curation")
     assert header[:3] == ["step", "documents in", "out"]
+    rows = rows[: len(metrics["steps"])]  # a table of problems comes after
     assert [row[0] for row in rows] == [flow["step"] for flow in metrics["steps"]]
     assert number(rows[0][1]) == sum(row["documents"] for row in metrics["tally"])
     for before, after in itertools.pairwise(rows):
