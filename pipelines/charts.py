@@ -22,8 +22,8 @@ def plotly_javascript() -> str:
 def figure_html(figure: go.Figure, height: int = 380) -> str:
     """A figure as a fragment that needs the page's copy of Plotly's script."""
     figure.update_layout(
-        height=height, template="plotly_white", colorway=COLOURS, margin={"t": 40, "b": 40},
-        legend={"orientation": "h", "y": 1.12},
+        height=height, template="plotly_white", colorway=COLOURS, margin={"t": 64, "b": 40},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )  # fmt: skip
     # Plotly would draw a random name for the element; the same picture has the same bytes here.
     name = f"picture-{fingerprint(figure.to_json())}"
