@@ -22,13 +22,31 @@ def plotly_javascript() -> str:
 def figure_html(figure: go.Figure, height: int = 380) -> str:
     """A figure as a fragment that needs the page's copy of Plotly's script."""
     figure.update_layout(
-        height=height, template="plotly_white", colorway=COLOURS, margin={"t": 40, "b": 40},
-        legend={"orientation": "h", "y": 1.12},
+        height=height, template="plotly_white", colorway=COLOURS, margin={"t": 64, "b": 40},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )  # fmt: skip
     # Plotly would draw a random name for the element; the same picture has the same bytes here.
     name = f"picture-{fingerprint(figure.to_json())}"
     config = {"displaylogo": False}
     return figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
+
+
+def project_files(told: dict) -> str:
+    """Files of projects: those that count by language, and those set aside by reason."""
+    languages, aside = told["languages"], {f"aside: {k}": n for k, n in told["aside"].items()}
+    names = [*reversed(aside), *reversed(languages)]
+    figure = go.Figure(
+        [
+            go.Bar(name=name, orientation="h", y=list(counts), x=list(counts.values()))
+            for name, counts in (("count", languages), ("set aside", aside))
+            if counts
+        ]
+    )
+    figure.update_layout(
+        barmode="stack", xaxis_title="files",
+        yaxis={"categoryorder": "array", "categoryarray": names},
+    )  # fmt: skip
+    return figure_html(figure, 160 + 22 * len(names))
 
 
 def dropped(tally: list[dict]) -> str:

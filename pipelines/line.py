@@ -37,5 +37,5 @@ def stages(recipe: Recipe) -> list[Stage]:
         train.STAGE,
         export.STAGE,
         publish.STAGE,
-        report.STAGE,
+        report.stage(recipe),
     ]

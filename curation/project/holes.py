@@ -140,5 +140,6 @@ def find_holes(tree: Tree, data: bytes, language: str, tsx: bool = False) -> lis
                 start, end = start + 1, end - 1
             if end - start <= MAX_BYTES and data[start:end].strip():
                 places.append((start, end, kind))
-        holes.update(sorted(places, key=lambda p: xxh3_64_intdigest(b"%d" % p[0], salt))[:MOST])
+        places.sort(key=lambda p: (xxh3_64_intdigest(b"%d" % p[0], salt), p))
+        holes.update(places[:MOST])
     return sorted(holes)

@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from pipelines import charts
 from pipelines.files import atomic
 from pipelines.page import page, table
+from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
 
 
@@ -31,6 +33,75 @@ def _metrics(path: Path) -> tuple[list[dict], list[dict]]:
     return [x for x in lines if "loss" in x], [x for x in lines if "eval" in x]
 
 
+def _projects(told: dict) -> list[str]:
+    """What the code projects came to: numbers, files by language and by reason set aside."""
+    share = f" ({told['edges_in_order'] / told['edges']:.1%})" if told["edges"] else ""
+    allowed = f"{told['not_allowed']:,} left out for their licence"
+
+    def most(counts: dict, n: int = 12) -> str:
+        shown = [f"{name} {count:,}" for name, count in list(counts.items())[:n]]
+        return ", ".join(shown) + (f" and {len(counts) - n:,} more" if len(counts) > n else "")
+
+    rows = [
+        ["projects", f"{told['projects']:,}, {allowed}"],
+        ["files that count", f"{told['files']:,}, {told['bytes'] / 1e6:,.1f} MB"],
+        ["files set aside", f"{sum(told['aside'].values()):,}"],
+        ["imports", f"{told['imports']:,}"],
+        ["edges: a file needs another", f"{told['edges']:,}"],
+        ["… that stands before it", f"{told['edges_in_order']:,}{share}"],
+        ["documents", f"{told['documents']:,}"],
+        ["licences, by projects", most(told["licences"])],
+    ]
+    heading = "<h2>Projects: files behind those that they need</h2>"
+    return [heading, table(["", ""], rows), charts.project_files(told)]
+
+
+def _steps(metrics: dict) -> str:
+    """Documents and bytes that each step of curation was given and left, in order."""
+    rows = []
+    for flow in metrics["steps"]:
+        dropped: Counter = Counter()
+        for row in metrics["tally"]:
+            if row["step"] == flow["step"]:
+                dropped.update(documents=row["documents"], bytes=row["bytes"])
+        share = f"{dropped['documents'] / max(flow['documents_in'], 1):.1%}"
+        left = flow["documents_out"] - dropped["documents"]
+        size = flow["bytes_out"] - dropped["bytes"]
+        rows.append(
+            [flow["step"], f"{flow['documents_in']:,}", f"{left:,}",
+             f"{dropped['documents']:,} ({share})", f"{flow['documents_edited']:,}",
+             f"{flow['bytes_in'] / 1e6:,.2f}", f"{size / 1e6:,.2f}"]
+        )  # fmt: skip
+    return table(["step", "documents in", "out", "dropped", "edited", "MB of text in", "out"], rows)
+
+
+def _fim(metrics: dict, recipe: Recipe) -> list[str]:
+    """Where the holes of fill-in-the-middle are and how they are written, as wanted and as made."""
+    fim = metrics["fim"]
+    if not fim["documents"]:
+        return []
+    rows = []
+    for what, made, wanted in (
+        ("hole", fim["holes"], recipe.encode.fim.holes),
+        ("format", fim["formats"], recipe.encode.fim.formats),
+    ):
+        for name in dict.fromkeys([*wanted, *made]):
+            count = made.get(name, 0)
+            share = wanted.get(name, 0) / sum(wanted.values())
+            rows.append(
+                [f"{what}: {name}", f"{count:,}", f"{count / fim['documents']:.1%}", f"{share:.1%}"]
+            )
+    changed = fim["changed"] / max(fim["tokens"], 1)
+    return [
+        "<h2>Fill-in-the-middle</h2>",
+        f"<p>{fim['documents']:,} of {metrics['documents']:,} documents have a hole; the parts "
+        f"that were cut there are {fim['tokens']:,} of {metrics['tokens']:,} tokens, {changed:.1%} "
+        "of which the unbroken text does not have. What a document cannot have, such as a syntax "
+        "tree, is replaced by the kind of hole above it.</p>",
+        table(["", "documents", "share", "wanted"], rows),
+    ]
+
+
 def _run(context: Context) -> Result:
     recipe = context.recipe
     bar = context.bar("draw", 1)
@@ -48,7 +119,12 @@ def _run(context: Context) -> Result:
             ["stage", "result"],
             [[name, m["summary"]] for name, m in manifests.items()],
         ),
+    ]
+    if "projects" in manifests:
+        sections += _projects(manifests["projects"]["metrics"]["projects"])
+    sections += [
         "<h2>Curation: what was kept, and why the rest was dropped</h2>",
+        _steps(manifests["curate"]["metrics"]),
         charts.dropped(tally),
     ]
     if problems:
@@ -65,6 +141,7 @@ def _run(context: Context) -> Result:
         charts.languages(tally),
         "<h2>Tokenizer: bytes per token by language</h2>",
         charts.bytes_per_token(encoded),
+        *_fim(manifests["encode"]["metrics"], recipe),
         "<h2>Mixture and packing</h2>",
         charts.mixture(plan),
         table(
@@ -105,7 +182,10 @@ def _run(context: Context) -> Result:
     return Result({target: None}, {}, f"{target}")
 
 
-STAGE = Stage(
-    "report", 1, ("curate", "tokenizer", "encode", "plan", "train", "export", "publish"),
-    lambda recipe: {"name": recipe.name}, _run, reads_metrics=True,
-)  # fmt: skip
+def stage(recipe: Recipe) -> Stage:
+    """The stage; it shows `sample` and `projects` too where the recipe has them."""
+    first = [name for name in ("sample", "projects") if getattr(recipe, name) is not None]
+    line = ("curate", "tokenizer", "encode", "plan", "train", "export", "publish")
+    return Stage(
+        "report", 2, (*first, *line), lambda recipe: {"name": recipe.name}, _run, reads_metrics=True
+    )

@@ -32,4 +32,4 @@ def _run(context: Context) -> Result:
     )
 
 
-STAGE = Stage("sample", 1, (), _config, _run)
+STAGE = Stage("sample", 2, (), _config, _run)

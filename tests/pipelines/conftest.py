@@ -146,6 +146,25 @@ def finished(tmp_path_factory) -> Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def with_projects(tmp_path_factory) -> Run:
+    """A run whose code is a project, with holes of every kind."""
+    run = Run(tmp_path_factory.mktemp("projects"))
+    fim = {
+        "rate": {"code": 1.0},
+        "span_tokens": 64,
+        "holes": {"characters": 0.2, "lines": 0.2, "syntax": 0.4, "project": 0.2},
+        "formats": {"psm": 0.5, "spm": 0.5},
+    }
+    run.write(
+        sources=RECIPE["sources"][:1],
+        projects={"sources": [{"path": "code", "name": "stdlib"}], "max_bytes": 4_000},
+        encode={"fim": fim},
+    )
+    run("run", "tiny.yaml")
+    return run
+
+
 @pytest.fixture(scope="session")
 def line() -> tuple[str, ...]:
     """The stages of the small run, in order."""

@@ -1,5 +1,10 @@
 """Natural gaps in source code."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from curation.project.holes import KINDS, MAX_BYTES, MOST, find_holes
@@ -56,3 +61,21 @@ def test_broken_and_empty_code():
     assert holes("", "python") == []
     assert holes(")))", "rust") == []
     assert all(text.strip() for text, _ in holes("f( ); g(); def", "python"))
+
+
+def test_gaps_that_begin_at_one_place_are_chosen_the_same_in_every_process():
+    script = (
+        "from curation.project.holes import find_holes; "
+        "from curation.project.imports import parse; "
+        f"data = ('x = f' + '(a)' * {3 * MOST}).encode(); "
+        "print(find_holes(parse(data, 'python'), data, 'python'))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            check=True, capture_output=True, cwd=Path(__file__).parents[3],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }  # fmt: skip
+    assert len(told) == 1 and b"statements" in told.pop()
