@@ -51,12 +51,14 @@ class ProjectSettings:
     """How projects become documents.
 
     order: `dependencies`, or `random` for comparison, by `seed`. max_bytes: of a document.
+    repeat: the share of a document that files of an earlier one, which its own need, may take.
     licenses: SPDX identifiers that may be used; None for all, unknown ones too. holes: give the
     nodes that make natural gaps as spans (`holes.py`), for fill-in-the-middle by syntax.
     """
 
     order: str = "dependencies"
     max_bytes: int = 1 << 18
+    repeat: float = 0.25
     licenses: tuple[str, ...] | None = None
     holes: bool = True
     seed: int = 0
@@ -67,6 +69,8 @@ class ProjectSettings:
             raise ValueError(f"order {self.order!r}: expected dependencies or random")
         if self.max_bytes < 1:
             raise ValueError(f"max_bytes {self.max_bytes}: expected at least 1")
+        if not 0 <= self.repeat < 1:
+            raise ValueError(f"repeat {self.repeat}: expected from 0 to less than 1")
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def documents(project: Project, settings: ProjectSettings) -> Iterator[dict]:
         path: len(f"{heading(path, project.files[path].language)}{text}\n".encode())
         for path, text in texts.items()
     }
-    parts = cut_parts(project.order, project.edges, sizes, settings.max_bytes)
+    parts = cut_parts(project.order, project.edges, sizes, settings.max_bytes, settings.repeat)
     ids = {
         path: document_id(settings.source, f"{project.name}/{path}", texts[path]) for path in texts
     }
@@ -174,45 +178,46 @@ def _text(file: ProjectFile) -> str:
 
 def _pieces(
     part: list[str], texts: dict[str, str], sizes: dict[str, int], budget: int
-) -> Iterator[list[tuple[str, str]]]:
-    """A part as (path, text) pairs; a single file that is too large in several pieces."""
+) -> Iterator[list[tuple[str, str, int]]]:
+    """A part as (path, text, its first byte in the file); a file that is too large in pieces."""
     if len(part) > 1 or sizes[part[0]] <= budget:
-        yield [(path, texts[path]) for path in part]
+        yield [(path, texts[path], 0) for path in part]
         return
-    held, size = [], 0
+    held, size, first = [], 0, 0
     for line in texts[part[0]].split("\n")[:-1]:
         line += "\n"
         if held and size + len(line.encode()) > budget:
-            yield [(part[0], "".join(held))]
-            held, size = [], 0
+            yield [(part[0], "".join(held), first)]
+            held, first, size = [], first + size, 0
         held.append(line)
         size += len(line.encode())
-    yield [(part[0], "".join(held))]
+    yield [(part[0], "".join(held), first)]
 
 
 def _row(
     project: Project, settings: ProjectSettings, number: int, total: int,
-    piece: list[tuple[str, str]], ids: dict[str, str],
+    piece: list[tuple[str, str, int]], ids: dict[str, str],
 ) -> dict:  # fmt: skip
     text, spans, at = [], [], 0
-    for path, content in piece:
+    for path, content, first in piece:
         head = heading(path, project.files[path].language)
         start = at + len(head.encode())
         end = start + len(content.encode())
         spans.append({"start": start, "end": end, "kind": "file", "path": path})
-        if content.startswith(project.files[path].data.decode()):  # and is not a piece of it
-            spans += [
-                {"start": start + first, "end": start + last, "kind": kind, "path": path}
-                for first, last, kind in project.holes[path]
-            ]
+        past = first + len(content.encode())
+        spans += [
+            {"start": start + a - first, "end": start + b - first, "kind": kind, "path": path}
+            for a, b, kind in project.holes[path]
+            if first <= a and b <= past
+        ]
         text += [head, content, "\n"]
         at = end + 1
     languages = Counter()
-    for path, content in piece:
+    for path, content, _ in piece:
         language = project.files[path].language
         # A long README does not make a project one of markdown.
         languages[language] += len(content) * (1 if language in LANGUAGES else 0.01)
-    parents = [ids[path] for path, _ in piece]
+    parents = [ids[path] for path, _, _ in piece]
     about = {"project": project.name, "part": number, "parts": total, "files": len(piece),
              "order": settings.order}  # fmt: skip
     return {

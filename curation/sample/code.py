@@ -49,7 +49,8 @@ def code_documents(package: Package, folders: tuple[str, ...], seed: int) -> Ite
     paths = package.under(*folders, suffixes=SUFFIXES)
     # The ids in `parents` are then those of documents of single files, as others name theirs.
     raw = RawProject(f"pkg://{package.name}", (_read(package, path) for path in paths))
-    settings = ProjectSettings(max_bytes=DOCUMENT_BYTES, source=package.name)
+    # Nothing stands in two documents: what one is trained on must not be held out in another.
+    settings = ProjectSettings(max_bytes=DOCUMENT_BYTES, repeat=0.0, source=package.name)
     rows = list(enumerate(documents(read_project(raw, settings), settings)))
     rows.sort(key=lambda row: (xxhash.xxh3_64_intdigest(f"{package.name}#{row[0]}", seed), row[0]))
     for part, row in rows:

@@ -89,6 +89,29 @@ def test_a_large_project_is_cut_between_files_and_a_large_file_between_lines():
     assert len({row["id"] for row in rows}) == len(rows)
 
 
+def test_pieces_of_a_large_file_have_its_holes():
+    source = "".join(f"def é{n}(x):\n    return x + {n}\n" for n in range(8))
+    settings = ProjectSettings(max_bytes=120)
+    rows = list(documents(project(settings, {"m.py": source}), settings))
+    assert len(rows) == 2
+    holes = [
+        row["text"].encode()[span["start"] : span["end"]].decode()
+        for row in rows
+        for span in row["spans"]
+        if span["kind"] == "body"
+    ]
+    assert sorted(holes) == sorted(f"return x + {n}" for n in range(8))
+
+
+def test_without_repetition_every_file_stands_in_one_document():
+    files = {f"m{n}.py": "import m0\n" + "x = 1\n" * 20 for n in range(1, 6)} | {"m0.py": "y = 1\n"}
+    for repeat, times in ((0.0, 1), (0.25, 3)):
+        settings = ProjectSettings(max_bytes=300, repeat=repeat)
+        rows = documents(project(settings, files), settings)
+        paths = [span["path"] for row in rows for span in row["spans"] if span["kind"] == "file"]
+        assert paths.count("m0.py") == times
+
+
 def test_a_licence_that_is_not_allowed_gives_nothing():
     settings = ProjectSettings(licenses=("Apache-2.0",))
     assert list(documents(project(settings), settings)) == []

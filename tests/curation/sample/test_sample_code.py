@@ -63,7 +63,7 @@ def test_what_a_file_imports_from_the_same_document_stands_before_it(django):
                     if needed is not None:
                         before += needed < place[path]
                         after += needed > place[path]
-    assert before > 150 and after < 0.1 * before
+    assert before > 60 and after < 0.1 * before
 
 
 def test_nodes_of_the_syntax_are_spans_of_whole_files(django):
