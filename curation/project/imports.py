@@ -211,7 +211,7 @@ def parse(data: bytes, language: str, path: str = "") -> Tree:
     try:
         # Only a text that is read piece by piece is parsed with a callback; true stops it.
         return Parser(grammar(language, is_tsx(language, path))).parse(
-            lambda at, _: data[at : at + (1 << 16)],
+            lambda at, _: data[at : at + (1 << 10)],
             encoding="utf8",
             progress_callback=lambda at, error: time.monotonic() > stop,
         )
@@ -316,7 +316,7 @@ def _rust(found: dict[str, Node]) -> list[Import]:
         return [Import("::".join([*outer, _text(found["mod"])]), (path,) if path else (), "mod")]
     if "crate" in found:
         return [Import(_text(found["crate"]), kind="use")]
-    renamed = re.sub(r"\s+as\s+\w+", "", _text(found["use"]))
+    renamed = re.sub(r" as \w+", "", " ".join(_text(found["use"]).split()))
     return [Import(name, kind="use") for name in _use_tree("".join(renamed.split()))]
 
 

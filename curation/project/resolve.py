@@ -367,7 +367,7 @@ def _go_modules(project: Tree) -> list[tuple[str, str]]:
     """(module path, folder) of every go.mod, longest path first."""
     found = []
     for path in project.named("go.mod"):
-        match = re.search(rb"^\s*module\s+\"?([^\s\"]+)", project.files[path][1], re.MULTILINE)
+        match = re.search(rb"^[ \t]*module\s+\"?([^\s\"]+)", project.files[path][1], re.MULTILINE)
         if match:
             found.append((match[1].decode(errors="replace"), _folder(path)))
     return sorted(found, key=lambda item: -len(item[0]))
@@ -435,7 +435,7 @@ def _rust_crates(project: Tree) -> dict[str, str]:
     crates = {}
     for path in project.named("Cargo.toml"):
         match = re.search(
-            rb"^\[package\][^\[]*?^\s*name\s*=\s*\"([^\"]+)\"",
+            rb"^\[package\][^\[]*?^[ \t]*name\s*=\s*\"([^\"]+)\"",
             project.files[path][1],
             re.MULTILINE | re.DOTALL,
         )
