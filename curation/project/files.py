@@ -335,7 +335,9 @@ _IS_CPP = re.compile(
 )
 
 
-_IS_OBJECTIVE_C = re.compile(r"^[ \t]*(#import\s|@(interface|implementation|protocol|class)\b)", re.M)
+_IS_OBJECTIVE_C = re.compile(
+    r"^[ \t]*(#import\s|@(interface|implementation|protocol|class)\b)", re.MULTILINE
+)
 
 
 def is_about(path: str) -> bool:
