@@ -12,8 +12,9 @@ import pytest
 from curation.project.documents import ProjectSettings, documents, read_project
 from curation.project.files import ProjectError, RawProject, find_projects, keep
 from curation.project.holes import find_holes
-from curation.project.imports import find_facts, parse
+from curation.project.imports import Facts, Import, find_facts, parse
 from curation.project.licences import project_licence
+from curation.project.resolve import resolve
 
 MANY = 1 << 19
 
@@ -147,3 +148,16 @@ def test_a_table_without_text_is_told(tmp_path):
     )
     with pytest.raises(ProjectError, match="expected text or bytes"):
         list(find_projects(tmp_path / "t.parquet"))
+
+
+def test_many_files_of_one_name_are_not_gone_through_for_each_import():
+    files, facts = {}, {}
+    for i in range(3000):  # nine million pairs for each language
+        for path, language, name in [
+            (f"d{i}/utils.py", "python", "utils"),
+            (f"d{i}/x.h", "c", "x.h"),
+            (f"s{i}/x.c", "c", "x.h"),
+        ]:
+            files[path] = (language, b"x")
+            facts[path] = Facts((Import(name, kind="quoted" if language == "c" else ""),))
+    assert not any(resolve(files, facts).values())
