@@ -40,7 +40,11 @@ def document(
         row = {"title": page.title, **row, source.text_field: page.text}
     text = row.get(source.text_field)
     if text is None:
-        return report(where, f"no {html_field or source.text_field!r}; skipped")
+        found = ", ".join(map(repr, list(row)[:8])) if html_field is None else ""
+        told = (
+            f" (text_field) among {found[:200]}" if found and source.text_field not in row else ""
+        )
+        return report(where, f"no {html_field or source.text_field!r}{told}; skipped")
     if not isinstance(text, str):
         what = f"{source.text_field!r} is of type {type(text).__name__}, expected a string"
         return report(where, f"{what}; skipped")

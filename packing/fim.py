@@ -146,6 +146,8 @@ def _middle(
     if strategy == "lines":
         return _lines(seed, document_id, text, 0, len(text))
     data = text.encode()
+    # A table from elsewhere may have spans of another text.
+    spans = [span for span in spans if 0 <= span["start"] < span["end"] <= len(data)]
     nodes = [span for span in spans if span["kind"] != "file"]
     stop = None
     if strategy == "project":

@@ -122,7 +122,7 @@ def write_projects(number: int, job: dict, out: str, settings: dict, on_error: s
                         made += 1
                         yield row
                     graphs.append(graph(project, made))
-            except (ProjectError, pa.ArrowException, OSError) as error:
+            except (ValueError, pa.ArrowException, OSError) as error:
                 if on_error == "stop":
                     raise
                 problems.append(Problem(path, "", str(error).removeprefix(f"{path}: ")))

@@ -131,6 +131,10 @@ def _show(name: Path, out: Path | None) -> None:
         from curation.project.documents import ProjectSettings, documents, read_project
         from curation.project.files import find_projects
 
+        if not name.exists():
+            raise ValueError(
+                f"{name}: no such file or folder; to show a project of a run, give its --out"
+            )
         settings = ProjectSettings(holes=False)
         for raw in find_projects(name):
             project = read_project(raw, settings)

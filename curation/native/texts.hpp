@@ -80,12 +80,12 @@ class Texts {
     return valid_ && !(valid_[at / 8] >> at % 8 & 1);
   }
 
-  // UTF-8; empty for a null.
+  // UTF-8; empty for a null. Never of a null pointer, which memcpy and the like must not be given.
   std::string_view operator[](size_t i) const {
-    if (is_null(i)) return {};
+    if (is_null(i)) return "";
     const int64_t begin = offset(i), end = offset(i + 1);
     return end > begin ? std::string_view(bytes_ + begin, static_cast<size_t>(end - begin))
-                       : std::string_view();
+                       : std::string_view("");
   }
 
   size_t bytes() const {

@@ -136,11 +136,11 @@ def _look_into(file: ProjectFile, with_holes: bool) -> tuple[Facts, list[tuple[i
         return Facts(), []
     try:
         tree = parse(file.data, file.language, file.path)
+        tsx = is_tsx(file.language, file.path)
+        facts = facts_of(tree, file.data, file.language, tsx)
+        return facts, find_holes(tree, file.data, file.language, tsx) if with_holes else []
     except ParseProblem as problem:
         return Facts(problem=str(problem)), []
-    tsx = is_tsx(file.language, file.path)
-    facts = facts_of(tree, file.data, file.language, tsx)
-    return facts, find_holes(tree, file.data, file.language, tsx) if with_holes else []
 
 
 def heading(path: str, language: str) -> str:

@@ -10,12 +10,17 @@ data), by size, by content (binary, minified, generated). What is left is text: 
 byte-order mark, lines ended by a line feed.
 """
 
+import lzma
 import os
 import re
+import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,6 +31,12 @@ from curation.project.licences import is_licence_file
 MAX_FILES = 100_000
 MAX_FILE_BYTES = 1 << 20
 MAX_PROJECT_BYTES = 1 << 30
+
+# What Python's archive readers are known to raise for damaged ones.
+_BROKEN = (
+    OSError, EOFError, ValueError, RuntimeError, LookupError, ArithmeticError, struct.error,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".whl")
 
@@ -50,10 +61,13 @@ class SetAside:
 
 @dataclass(frozen=True)
 class RawProject:
-    """A project as it lies there: `files` gives (path, content), None for what was not read."""
+    """A project as it lies there: `files` gives (path, content, ""), or (path, None, why not)."""
 
     name: str
     files: Iterator[tuple[str, bytes | None, str]]
+
+
+_path = itemgetter(0)
 
 
 class ProjectError(ValueError):
@@ -71,7 +85,7 @@ def find_projects(source: Path, each: bool = False) -> Iterator[RawProject]:
         raise ProjectError(f"{source}: no such file or folder")
     if source.is_dir():
         if not each:
-            yield RawProject(source.resolve().name, _of_folder(source))
+            yield RawProject(_valid(source.resolve().name), _of_folder(source))
             return
         for child in sorted(source.iterdir()):
             known = child.is_dir() or child.name.lower().endswith((*ARCHIVES, ".parquet"))
@@ -81,28 +95,44 @@ def find_projects(source: Path, each: bool = False) -> Iterator[RawProject]:
         yield from _of_table(source)
     elif source.name.lower().endswith(ARCHIVES):
         name = re.sub(r"\.(tgz|zip|whl|tar(\.\w+)?)$", "", source.name, flags=re.IGNORECASE)
-        yield RawProject(name, _of_archive(source))
+        yield RawProject(_valid(name), _of_archive(source))
     else:
         raise ProjectError(
             f"{source}: expected a folder, an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
 
 
+def _valid(name: str) -> str:
+    """A name without the half characters by which Python writes what is not UTF-8."""
+    return name.encode(errors="replace").decode()
+
+
 def _of_folder(root: Path) -> Iterator[tuple[str, bytes | None, str]]:
-    count = 0
-    for folder, folders, names in os.walk(root):
+    count = total = 0
+    locked: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=locked.append):
         # A link may lead out, or round in a circle; what it leads to inside is met where it is.
         folders[:] = sorted(
             n for n in folders if n != ".git" and not (Path(folder) / n).is_symlink()
         )
         for name in sorted(names):
             path = Path(folder) / name
-            inside = path.relative_to(root).as_posix().encode(errors="replace").decode()
-            if path.is_symlink() or not path.is_file():
+            inside = _valid(path.relative_to(root).as_posix())
+            try:
+                state = path.lstat()
+            except OSError:  # gone since, or in a folder that may be listed but not entered
+                yield inside, None, "unreadable"
+                continue
+            if not stat.S_ISREG(state.st_mode):
                 continue
             if (count := count + 1) > MAX_FILES:
                 raise ProjectError(f"{root}: more than {MAX_FILES:,} files")
-            yield _read(inside, path.stat().st_size, path.read_bytes)
+            found = _read(inside, state.st_size, path.read_bytes)
+            if (total := total + len(found[1] or b"")) > MAX_PROJECT_BYTES:
+                raise ProjectError(f"{root}: more than {MAX_PROJECT_BYTES:,} bytes")
+            yield found
+    for error in locked:
+        yield _valid(os.path.relpath(error.filename, root)), None, "unreadable"
 
 
 def _read(path: str, size: int, read) -> tuple[str, bytes | None, str]:
@@ -113,7 +143,7 @@ def _read(path: str, size: int, read) -> tuple[str, bytes | None, str]:
         return path, None, "too_large"
     try:
         return path, read(), ""
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, ValueError):
+    except _BROKEN:
         return path, None, "unreadable"
 
 
@@ -128,19 +158,20 @@ def _of_archive(source: Path) -> Iterator[tuple[str, bytes | None, str]]:
             if total > MAX_PROJECT_BYTES:
                 raise ProjectError(f"{source}: expands to more than {MAX_PROJECT_BYTES:,} bytes")
             found.append((path, data, reason))
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError) as error:
+    except _BROKEN as error:
         if isinstance(error, ProjectError):
             raise
         raise ProjectError(f"{source}: cannot be read as an archive: {error}") from None
     # flask-3.1.0/src/…: the one folder that all lies in is the archive's, not the project's.
     tops = {path.split("/")[0] for path, _, _ in found}
     top = f"{tops.pop()}/" if len(tops) == 1 and all("/" in path for path, _, _ in found) else ""
-    yield from sorted((path.removeprefix(top), data, why) for path, data, why in found)
+    found.sort(key=_path)  # an archive may have a path twice; the last is what unpacking leaves
+    yield from ((path.removeprefix(top), data, why) for path, data, why in found)
 
 
 def _inside(name: str) -> str | None:
     """A member's path, with `/`; None for one that would lead out of the project."""
-    path = name.replace("\\", "/").removeprefix("./").encode(errors="replace").decode()
+    path = _valid(name.replace("\\", "/").removeprefix("./"))
     parts = path.split("/")
     return None if not path or path.startswith("/") or ".." in parts or ":" in parts[0] else path
 
@@ -182,20 +213,26 @@ def _of_table(source: Path) -> Iterator[RawProject]:
             raise ProjectError(
                 f"{source}: no column {', '.join(sorted(missing))}; expected repo, path, content"
             )
-        name, held = None, []
+        name, held, total = None, [], 0
         for batch in file.iter_batches(batch_size=256, columns=["repo", "path", "content"]):
             for row in batch.to_pylist():
                 if row["repo"] != name:
                     if held:
-                        yield RawProject(str(name), iter(sorted(held)))
-                    name, held = row["repo"], []
+                        yield RawProject(str(name), iter(sorted(held, key=_path)))
+                    name, held, total = row["repo"], [], 0
                 content = row["content"]
                 data = content.encode() if isinstance(content, str) else content or b""
-                path = _inside(str(row["path"]))
-                if path is not None:
-                    held.append(_read(path, len(data), lambda d=data: d))
+                if not isinstance(data, bytes):
+                    raise ProjectError(f"{source}: expected text or bytes as content")
+                path = None if row["path"] is None else _inside(str(row["path"]))
+                if path is None or name is None:
+                    continue
+                found = _read(path, len(data), lambda d=data: d)
+                if (total := total + len(found[1] or b"")) > MAX_PROJECT_BYTES:
+                    found = (path, None, "too_large")
+                held.append(found)
         if held:
-            yield RawProject(str(name), iter(sorted(held)))
+            yield RawProject(str(name), iter(sorted(held, key=_path)))
 
 
 _VENDORED = {
@@ -223,7 +260,7 @@ _GENERATED_NAMES = re.compile(
 )
 _GENERATED = re.compile(
     rb"@generated|do not (edit|modify)|(auto-?(matically)?[ -]?)generated (by|from|with|file)"
-    rb"|^\W*generated by .{0,60}(compiler|protoc|bison|flex|swig|antlr|cython|thrift)",
+    rb"|^\W{0,40}generated by .{0,60}(compiler|protoc|bison|flex|swig|antlr|cython|thrift)",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -292,13 +329,15 @@ def keep(path: str, data: bytes) -> ProjectFile | SetAside:
 
 
 _IS_CPP = re.compile(
-    r"^\s*(template\s*<|namespace\s+\w|class\s+\w+[^;]*\{|using\s+\w|public:|private:)"
+    r"^[ \t]*(template\s*<|namespace\s+\w|class\s+\w++[^;{]{0,200}+\{|using\s+\w|public:|private:)"
     r"|\bstd::|#include <(memory|string|vector|utility|map|functional|type_traits|cstd\w+)>",
     re.MULTILINE,
 )
 
 
-_IS_OBJECTIVE_C = re.compile(r"^\s*(#import\s|@(interface|implementation|protocol|class)\b)", re.M)
+_IS_OBJECTIVE_C = re.compile(
+    r"^[ \t]*(#import\s|@(interface|implementation|protocol|class)\b)", re.MULTILINE
+)
 
 
 def is_about(path: str) -> bool:
@@ -333,7 +372,8 @@ def to_text(data: bytes) -> str | None:
     for encoding in (*encodings, "latin-1"):
         try:
             text = data.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
+            text.encode()  # escapes that a cookie may ask for can give half a surrogate pair
+        except (UnicodeError, LookupError):
             continue
         if encoding == "latin-1" and re.search("[\x00-\x08\x0e-\x1f\x7f-\x9f]", text):
             return None

@@ -12,7 +12,7 @@ from functools import cache
 from tree_sitter import Query, QueryCursor, QueryError, Tree
 from xxhash import xxh3_64_intdigest
 
-from curation.project.imports import grammar
+from curation.project.imports import MAX_DEPTH, grammar
 
 KINDS = ("body", "block", "arguments", "expression", "statements")
 MOST = 16
@@ -132,11 +132,14 @@ def find_holes(tree: Tree, data: bytes, language: str, tsx: bool = False) -> lis
         return []
     salt = xxh3_64_intdigest(data)
     holes = set()
-    for kind, nodes in QueryCursor(query).captures(tree.root_node).items():
+    cursor = QueryCursor(query)
+    cursor.set_max_start_depth(MAX_DEPTH)
+    for kind, nodes in cursor.captures(tree.root_node).items():
         places = []
         for node in nodes:
             start, end = node.start_byte, node.end_byte
-            if data[start : start + 1] in (b"{", b"(", b"[") and end - start >= 2:
+            # `(a) + b` begins with a bracket as well, but does not end with its fellow.
+            if data[start : start + 1] + data[end - 1 : end] in (b"{}", b"()", b"[]"):
                 start, end = start + 1, end - 1
             if end - start <= MAX_BYTES and data[start:end].strip():
                 places.append((start, end, kind))

@@ -18,12 +18,16 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 
+import numpy as np
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
 PARSE_SECONDS = 10.0  # for one file; a megabyte takes about 0.3
 MAX_BYTES = 4 << 20
 MAX_LINE = 50_000  # bytes
 MAX_PIECES = 10_000  # of one error
+MAX_DEPTH = 1000
+_MOST_NAME = 1000  # characters of a name, and
+_MOST_DEEP = 64  # levels of nesting: what is more names no file, but can take for ever
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,9 @@ _GRAMMARS: dict[str, tuple[str, str, str]] = {
 }
 
 LANGUAGES = tuple(_GRAMMARS)
+_BRACKETS = np.zeros(256, np.int8)
+_BRACKETS[list(b"([{")] = 1
+_BRACKETS[list(b")]}")] = -1
 _WITH_USES = {"java", "kotlin", "go", "csharp", "php"}
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -198,7 +205,7 @@ def _query(language: str, tsx: bool) -> Query:
 
 
 class ParseProblem(ValueError):
-    """Why a file was not parsed."""
+    """Why a file was not parsed, or not looked into."""
 
 
 def is_tsx(language: str, path: str) -> bool:
@@ -207,17 +214,25 @@ def is_tsx(language: str, path: str) -> bool:
 
 
 def parse(data: bytes, language: str, path: str = "") -> Tree:
-    """Parse a file, UTF-8. Raises ParseProblem for one that would take too long."""
+    """Parse a file, UTF-8. Raises ParseProblem for one that would take too long.
+
+    So do brackets that are nested as no one nests them: queries of such a tree take minutes, and
+    cannot be stopped (py-tree-sitter 0.26.1 crashes when a query has a progress callback).
+    """
     if len(data) > MAX_BYTES:
         raise ParseProblem(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     longest = max(map(len, data.split(b"\n")))
     if longest > MAX_LINE:
         raise ParseProblem(f"a line of {longest:,} bytes, more than {MAX_LINE:,}")
+    depth = int(_BRACKETS[np.frombuffer(data, np.uint8)].cumsum(dtype=np.int32).max(initial=0))
+    if depth > MAX_DEPTH:
+        raise ParseProblem(f"brackets {depth:,} deep, more than {MAX_DEPTH:,}")
     stop = time.monotonic() + PARSE_SECONDS
     try:
         # Only a text that is read piece by piece is parsed with a callback; true stops it.
         tree = Parser(grammar(language, is_tsx(language, path))).parse(
-            lambda at, _: data[at : at + (1 << 16)],
+            # (Small pieces: Node.text asks anew for each byte.)
+            lambda at, _: data[at : at + (1 << 10)],
             encoding="utf8",
             progress_callback=lambda at, error: time.monotonic() > stop,
         )
@@ -246,24 +261,28 @@ def find_facts(data: bytes, language: str, path: str = "") -> Facts:
     if language not in _GRAMMARS:
         return Facts()
     try:
-        tree = parse(data, language, path)
+        return facts_of(parse(data, language, path), data, language, is_tsx(language, path))
     except ParseProblem as problem:
         return Facts(problem=str(problem))
-    return facts_of(tree, data, language, is_tsx(language, path))
 
 
 def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts:
-    """As `find_facts`, from a tree that is there already."""
+    """As `find_facts`, from a tree that is there already; ParseProblem if it takes too long."""
+    stop = time.monotonic() + PARSE_SECONDS
     imports: list[Import] = []
     package, defines = "", set()
-    for _, found in QueryCursor(_query(language, tsx)).matches(tree.root_node):
+    cursor = QueryCursor(_query(language, tsx))
+    cursor.set_max_start_depth(MAX_DEPTH)
+    for _, found in cursor.matches(tree.root_node):
+        if time.monotonic() > stop:
+            raise ParseProblem(f"takes more than {PARSE_SECONDS:g} s to look into")
         captures = {name: nodes[0] for name, nodes in found.items()}
         if "package" in captures:
-            package = package or _text(captures["package"])
+            package = package or _text(captures["package"])[:_MOST_NAME]
         elif "define" in captures:
             defines |= {_text(node) for node in found["define"]}
         else:
-            imports += _READ[language](captures)
+            imports += [i for i in _READ[language](captures) if len(i.name) <= _MOST_NAME]
     uses = frozenset()
     if language in _WITH_USES:
         uses = frozenset(name.decode() for name in set(_IDENTIFIER.findall(data)))
@@ -328,27 +347,31 @@ def _rust(found: dict[str, Node]) -> list[Import]:
         # `mod` inside `mod tests { … }` is looked for in a folder of that name.
         outer = []
         node = found["mod_item"].parent
-        while node is not None:
+        for _ in range(_MOST_DEEP):
+            if node is None:
+                break
             if node.type == "mod_item":
                 outer.insert(0, _text(node.child_by_field_name("name")))
             node = node.parent
         return [Import("::".join([*outer, _text(found["mod"])]), (path,) if path else (), "mod")]
     if "crate" in found:
         return [Import(_text(found["crate"]), kind="use")]
-    renamed = re.sub(r"\s+as\s+\w+", "", _text(found["use"]))
+    renamed = re.sub(r" as \w+", "", " ".join(_text(found["use"]).split()))
     return [Import(name, kind="use") for name in _use_tree("".join(renamed.split()))]
 
 
-def _use_tree(text: str, before: str = "") -> list[str]:
+def _use_tree(text: str, before: str = "", level: int = 0) -> list[str]:
     """Spell out `a::{b,c::{d,e}}` as a::b, a::c::d and a::c::e."""
     paths, depth, start = [], 0, 0
+    if level > _MOST_DEEP or len(before) > _MOST_NAME:
+        return []
     for at, char in enumerate(text + ","):
         depth += (char == "{") - (char == "}")
         if char == "," and depth == 0:
             part, start = text[start:at], at + 1
             head, brace, rest = part.partition("{")
             if brace:
-                paths += _use_tree(rest.rpartition("}")[0], before + head)
+                paths += _use_tree(rest.rpartition("}")[0], before + head, level + 1)
             elif part:
                 paths.append(before + part)
     return paths
@@ -380,6 +403,8 @@ def _php(found: dict[str, Node]) -> list[Import]:
     text = _text(found["use"]).strip().removeprefix("use").rstrip(";").strip()
     text = re.sub(r"^(function|const)\s+", "", text)
     head, brace, rest = text.partition("{")
+    if brace and len(head) > _MOST_NAME:
+        return []
     names = rest.rstrip("} ").split(",") if brace else text.split(",")
     bare = [name.split(" as ")[0].strip() for name in names if name.strip()]
     return [Import(((head if brace else "") + name).strip("\\ "), kind="use") for name in bare]

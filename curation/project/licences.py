@@ -61,11 +61,13 @@ _NAMES = {
     "gplv2": "GPL-2.0", "mpl 2.0": "MPL-2.0", "public domain": "Unlicense",
 }  # fmt: skip
 
-_TAG = re.compile(rb"SPDX-License-Identifier:\s*([A-Za-z0-9.+\-() ]+?)\s*(?:\*/|-->|\r?\n|$)")
+# No pattern here may go over the same bytes twice: a megabyte of line feeds is a file as well.
+_TAG = re.compile(rb"SPDX-License-Identifier:[ \t]*([^\r\n]*)")
+_EXPRESSION = re.compile(rb"[A-Za-z0-9.+\-() ]{1,200}")
 _IS_LICENCE = re.compile(r"(^|[-_./])(licen[cs]es?|copying|unlicense)([-_.]|$)", re.IGNORECASE)
 _DECLARED = {
-    "Cargo.toml": r"^\s*license\s*=\s*\"([^\"]+)\"",
-    "pyproject.toml": r"^\s*license\s*=\s*(?:\{\s*text\s*=\s*)?[\"']([^\"'\n]{1,60})[\"']",
+    "Cargo.toml": r"^[ \t]*license\s*=\s*\"([^\"]+)\"",
+    "pyproject.toml": r"^[ \t]*license\s*=\s*(?:\{\s*text\s*=\s*)?[\"']([^\"'\n]{1,60})[\"']",
     "setup.cfg": r"^license\s*=\s*(.{1,60})$",
     "setup.py": r"\blicense\s*=\s*[\"']([^\"'\n]{1,60})[\"']",
     "PKG-INFO": r"^License(?:-Expression)?:\s*(.{1,60})$",
@@ -97,17 +99,12 @@ def project_licence(files: Iterable[tuple[str, bytes]]) -> str | None:
     for path, data in sorted(top):
         folder = path.rpartition("/")[0].lower()
         if (not folder and is_licence_file(path)) or folder in ("licenses", "licences"):
-            tag = _TAG.search(data)
-            name = (
-                tag[1].decode().strip() if tag else licence_of_text(data.decode(errors="replace"))
-            )
+            name = _tag(data) or licence_of_text(data.decode(errors="replace"))
             if name:
                 found.append(name)
     if found:
         return " AND ".join(sorted(set(found)))
-    tags = Counter(
-        tag[1].decode().strip() for _, data in files if (tag := _TAG.search(data[:2000]))
-    )
+    tags = Counter(tag for _, data in files if (tag := _tag(data[:2000])))
     if tags:
         (name, count), *_ = tags.most_common(1)
         if count * 2 > sum(tags.values()):
@@ -120,6 +117,15 @@ def project_licence(files: Iterable[tuple[str, bytes]]) -> str | None:
             name := licence_of_text(data.decode(errors="replace"))
         ):
             return name
+    return None
+
+
+def _tag(data: bytes) -> str | None:
+    """What the first line with an SPDX tag says, without the end of its comment."""
+    for match in _TAG.finditer(data):
+        said = match[1].partition(b"*/")[0].partition(b"-->")[0].strip()
+        if _EXPRESSION.fullmatch(said):
+            return said.decode()
     return None
 
 

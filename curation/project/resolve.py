@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping
 from curation.project.imports import Facts, Import
 
 Edges = dict[str, list[str]]
+_MOST_ALIKE = 256  # files of one name
 
 
 class Tree:
@@ -52,6 +53,11 @@ class Tree:
     def named(self, name: str) -> Iterable[str]:
         """Paths of the files with this name, those above first."""
         return sorted(self.by_name.get(name, ()), key=lambda path: (path.count("/"), path))
+
+    def alike(self, name: str) -> list[str]:
+        """Paths of the files with this name; none of more than `_MOST_ALIKE`."""
+        found = self.by_name.get(name, [])
+        return found if len(found) <= _MOST_ALIKE else []
 
 
 def resolve(files: Mapping[str, tuple[str, bytes]], facts: Mapping[str, Facts]) -> Edges:
@@ -85,7 +91,12 @@ def _folder(path: str) -> str:
 
 
 def _nearest(path: str, candidates: list[str]) -> list[str]:
-    """The candidate that shares most of the path's folders; none if two share as many."""
+    """The candidate that shares most of the path's folders; none if two share as many.
+
+    None of more than `_MOST_ALIKE` either: each import would go through them all.
+    """
+    if len(candidates) > _MOST_ALIKE:
+        return []
     own = path.split("/")[:-1]
 
     def shared(other: str) -> int:
@@ -128,7 +139,7 @@ def _python_modules(project: Tree) -> dict[str, list[str]]:
 
 def _python_module(project: Tree, path: str, name: str) -> list[str]:
     modules = project.table("python", _python_modules)
-    found = modules.get(name, [])
+    found = modules.get(name, [])[: 2 * _MOST_ALIKE]
     source = [p for p in found if not p.endswith(".pyi")]
     found = source or found
     return found if len(found) == 1 else _nearest(path, found)
@@ -367,7 +378,7 @@ def _go_modules(project: Tree) -> list[tuple[str, str]]:
     """(module path, folder) of every go.mod, longest path first."""
     found = []
     for path in project.named("go.mod"):
-        match = re.search(rb"^\s*module\s+\"?([^\s\"]+)", project.files[path][1], re.MULTILINE)
+        match = re.search(rb"^[ \t]*module\s+\"?([^\s\"]+)", project.files[path][1], re.MULTILINE)
         if match:
             found.append((match[1].decode(errors="replace"), _folder(path)))
     return sorted(found, key=lambda item: -len(item[0]))
@@ -418,7 +429,7 @@ def _include(project: Tree, path: str, one: Import) -> list[str]:
         return []
     ends = [
         other
-        for other in project.by_name.get(posixpath.basename(name), ())
+        for other in project.alike(posixpath.basename(name))
         if other == name or other.endswith("/" + name)
     ]
     if one.kind == "angled":
@@ -435,7 +446,7 @@ def _rust_crates(project: Tree) -> dict[str, str]:
     crates = {}
     for path in project.named("Cargo.toml"):
         match = re.search(
-            rb"^\[package\][^\[]*?^\s*name\s*=\s*\"([^\"]+)\"",
+            rb"^\[package\][^\[]*?^[ \t]*name\s*=\s*\"([^\"]+)\"",
             project.files[path][1],
             re.MULTILINE | re.DOTALL,
         )
@@ -521,7 +532,7 @@ def _ruby(project: Tree, path: str, one: Import) -> list[str]:
         return [found] if found in project.files else []
     ends = [
         other
-        for other in project.by_name.get(posixpath.basename(name), ())
+        for other in project.alike(posixpath.basename(name))
         if any(other == _join(root, name) for root in _ruby_roots(other))
     ]
     return ends if len(ends) <= 1 else _nearest(path, ends)

@@ -235,3 +235,19 @@ def test_wrong_settings_and_spans_are_refused(encoder):
         rewritten(encoder, TEXT, Fim({}, span_tokens=4))
     with pytest.raises(ValueError, match="no fill-in-the-middle span"):
         undo(encoder.encode(TEXT), 0, 5, encoder.decode_bytes, encoder.special)
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.sampled_from("aé漢\n \u0301👩"), max_size=30),
+    st.lists(
+        st.tuples(st.integers(-5, 100), st.integers(-5, 100), st.sampled_from(["file", "body"])),
+        max_size=6,
+    ),
+    st.integers(0, 40),
+    st.sampled_from(["characters", "lines", "syntax", "project"]),
+)
+def test_spans_of_another_text_make_no_hole_that_is_none(text, places, window, strategy):
+    spans = [{"start": a, "end": b, "kind": kind, "path": "a"} for a, b, kind in places]
+    hole, _ = choose_hole(0, "id", text, window, strategy, spans)
+    assert 0 <= hole.start <= hole.first <= hole.last <= hole.end <= len(text)

@@ -109,14 +109,17 @@ def test_broken_code_still_gives_its_imports():
 
 def test_a_file_that_takes_too_long_is_told_and_left(monkeypatch):
     monkeypatch.setattr(imports, "PARSE_SECONDS", 0.0)
-    facts = find_facts(b"x = [" + b"(1, \n" * 100_000, "python")
+    facts = find_facts(b"x = 1 + 2\n" * 100_000, "python")
     assert "to parse" in facts.problem and facts.imports == ()
 
 
 def test_what_makes_parsers_slow_is_told_and_left():
-    assert "pieces" in find_facts(b"import a\nx = " + b"(\n" * 100_000, "python").problem
-    assert "pieces" in find_facts(b"{\n" * 50_000, "c").problem
+    facts = find_facts(b"import a\nx = " + b"(\n" * 200_000, "python")
+    assert facts.problem == "brackets 200,000 deep, more than 1,000"
+    assert "pieces" in find_facts(b")\n" * 20_000, "c").problem
     assert "a line of 200,008 bytes" in find_facts(b"import a" + b"(" * 200_000, "python").problem
+    deep = b"import a\nx = (\n" + b"lambda:\n" * 20_000 + b"1)\nimport b"
+    assert [one.name for one in find_facts(deep, "python").imports] == ["a", "b"]
 
 
 def test_large_files_are_not_parsed(monkeypatch):
