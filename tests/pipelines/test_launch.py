@@ -35,7 +35,7 @@ def write_source(folder, names):
 
 def run(stage, splits, workers, tasks=None, seen=None):
     return run_splits(
-        stage, "m", "curate.filter", splits, (str(stage), [], [], 0, "stop"),
+        stage, "m", "curate.filter", splits, (str(stage), [], [], 0, "stop", 1 << 20),
         executor=Executor("local", workers, tasks), warn=print,
         progress=lambda done, total: (seen if seen is not None else []).append((done, total)),
     )  # fmt: skip

@@ -27,7 +27,8 @@ def store():
         server.start()
         endpoint = "http://{}:{}".format(*server.get_host_and_port())
         client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="corpus")
+        # Servers of one process share their buckets: this one is no other test's.
+        client.create_bucket(Bucket="own-corpus")
         yield endpoint, client
         server.stop()
 
@@ -54,7 +55,7 @@ def test_a_bucket_is_curated_as_files_are_and_again_when_an_object_changed(store
     pq.write_table(pa.Table.from_pylist(rows(3, 50)), folder / "c.parquet", row_group_size=20)
 
     def put(name: str) -> None:
-        client.put_object(Bucket="corpus", Key=f"deep/{name}", Body=(folder / name).read_bytes())
+        client.put_object(Bucket="own-corpus", Key=f"deep/{name}", Body=(folder / name).read_bytes())
 
     for path in folder.iterdir():
         put(path.name)
@@ -70,7 +71,7 @@ def test_a_bucket_is_curated_as_files_are_and_again_when_an_object_changed(store
 
     there = {"storage_options": {"endpoint_url": endpoint}}
     local = curate("local", "corpus")
-    remote = curate("remote", "s3://corpus/deep", **there)
+    remote = curate("remote", "s3://own-corpus/deep", **there)
     assert len(local["outputs"]) > 6
     assert remote["outputs"] == local["outputs"] and remote["metrics"] == local["metrics"]
     assert remote["metrics"]["problem_count"] == 2
@@ -80,7 +81,7 @@ def test_a_bucket_is_curated_as_files_are_and_again_when_an_object_changed(store
         return {p: p.stat().st_mtime_ns for p in (run.out / "curate").rglob("*") if p.is_file()}
 
     before = times()
-    curate("remote", "s3://corpus/deep", **there)
+    curate("remote", "s3://own-corpus/deep", **there)
     assert times() == before
 
     # Nothing of how the store is reached is left anywhere, and it is not in the key.
@@ -88,17 +89,17 @@ def test_a_bucket_is_curated_as_files_are_and_again_when_an_object_changed(store
     for path in run.out.rglob("*.json"):
         assert port not in path.read_bytes() and SECRET.encode() not in path.read_bytes(), path
     same = {"storage_options": {"endpoint_url": endpoint, "default_block_size": 1 << 20}}
-    curate("remote", "s3://corpus/deep", **same)
+    curate("remote", "s3://own-corpus/deep", **same)
     assert times() == before
 
     (folder / "a.jsonl").write_bytes(lines(9, 200))
     put("a.jsonl")
-    again, local = curate("remote", "s3://corpus/deep", **there), curate("local", "corpus")
+    again, local = curate("remote", "s3://own-corpus/deep", **there), curate("local", "corpus")
     assert again["key"] != remote["key"] and again["outputs"] != remote["outputs"]
     assert again["outputs"] == local["outputs"]
 
-    client.delete_object(Bucket="corpus", Key="deep/b.jsonl.gz")
-    fewer = curate("remote", "s3://corpus/deep", **there)
+    client.delete_object(Bucket="own-corpus", Key="deep/b.jsonl.gz")
+    fewer = curate("remote", "s3://own-corpus/deep", **there)
     assert len(fewer["outputs"]) < len(again["outputs"])
     assert fewer["metrics"]["problem_count"] == 1
 
