@@ -55,7 +55,9 @@ def test_a_bucket_is_curated_as_files_are_and_again_when_an_object_changed(store
     pq.write_table(pa.Table.from_pylist(rows(3, 50)), folder / "c.parquet", row_group_size=20)
 
     def put(name: str) -> None:
-        client.put_object(Bucket="own-corpus", Key=f"deep/{name}", Body=(folder / name).read_bytes())
+        client.put_object(
+            Bucket="own-corpus", Key=f"deep/{name}", Body=(folder / name).read_bytes()
+        )
 
     for path in folder.iterdir():
         put(path.name)
