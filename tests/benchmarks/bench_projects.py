@@ -37,7 +37,8 @@ from rich.table import Table
 from curation.project.documents import Project, ProjectSettings, documents, read_project
 from curation.project.files import ProjectError, RawProject, find_projects
 from curation.project.imports import LANGUAGES, Import
-from curation.project.resolve import RULES, Tree
+from curation.project.resolve import RULES
+from curation.project.tree import Tree
 
 INSTALLED = ("flask", "django", "sympy", "mpmath", "pydantic", "rich")
 

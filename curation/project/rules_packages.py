@@ -1,0 +1,123 @@
+"""Which files an import means where packages and names count: Java, Kotlin, PHP, C#, Go."""
+
+import re
+from collections import defaultdict
+
+from curation.project.imports import Import
+from curation.project.tree import Tree, folder_of, join, one_of, used_of
+
+
+def _by_full_name(project: Tree, languages: tuple[str, ...], dot: str) -> dict[str, list[str]]:
+    table: dict[str, list[str]] = defaultdict(list)
+    for language in languages:
+        for path in project.by_language[language]:
+            facts = project.facts[path]
+            for name in facts.defines:
+                table[f"{facts.package}{dot}{name}" if facts.package else name].append(path)
+    return table
+
+
+def _by_package(project: Tree, languages: tuple[str, ...]) -> dict[str, list[str]]:
+    table: dict[str, list[str]] = defaultdict(list)
+    for language in languages:
+        for path in project.by_language[language]:
+            table[project.facts[path].package].append(path)
+    return table
+
+
+_JVM = ("java", "kotlin")
+
+
+def jvm_files(project: Tree, path: str, one: Import) -> list[str]:
+    names = project.table("jvm", lambda p: _by_full_name(p, _JVM, "."))
+    if one.name.endswith(".*"):
+        package = one.name[:-2]
+        packages = project.table("jvm packages", lambda p: _by_package(p, _JVM))
+        if package in packages:
+            return used_of(project, path, packages[package])
+        return one_of(path, names.get(package, []))  # the members of a class
+    parts = one.name.split(".")
+    for end in range(len(parts), max(len(parts) - 3, 0), -1):  # nested classes, static members
+        if found := names.get(".".join(parts[:end])):
+            return one_of(path, found)
+    return []
+
+
+def own_jvm_files(project: Tree, path: str) -> list[str]:
+    packages = project.table("jvm packages", lambda p: _by_package(p, _JVM))
+    return used_of(project, path, packages[project.facts[path].package])
+
+
+def php_files(project: Tree, path: str, one: Import) -> list[str]:
+    if one.kind == "file":
+        for base in (folder_of(path), ""):
+            if (found := join(base, one.name)) in project.files:
+                return [found]
+        return []
+    names = project.table("php", lambda p: _by_full_name(p, ("php",), "\\"))
+    return one_of(path, names.get(one.name, []))
+
+
+def own_php_files(project: Tree, path: str) -> list[str]:
+    packages = project.table("php packages", lambda p: _by_package(p, ("php",)))
+    package = project.facts[path].package
+    return used_of(project, path, packages[package]) if package else []
+
+
+def csharp_files(project: Tree, path: str, one: Import) -> list[str]:
+    if one.kind == "static":
+        names = project.table("csharp", lambda p: _by_full_name(p, ("csharp",), "."))
+        return one_of(path, names.get(one.name, []))
+    packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
+    return used_of(project, path, packages.get(one.name, []))
+
+
+def own_csharp_files(project: Tree, path: str) -> list[str]:
+    packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
+    parts = project.facts[path].package.split(".")
+    seen = [packages.get(".".join(parts[:end]), []) for end in range(len(parts), 0, -1) if parts[0]]
+    return used_of(project, path, [p for paths in seen for p in paths])
+
+
+def _go_modules(project: Tree) -> list[tuple[str, str]]:
+    """(module path, folder) of every go.mod, longest path first."""
+    found = []
+    for path in project.named("go.mod"):
+        match = re.search(rb"^[ \t]*module\s+\"?([^\s\"]+)", project.files[path][1], re.MULTILINE)
+        if match:
+            found.append((match[1].decode(errors="replace"), folder_of(path)))
+    return sorted(found, key=lambda item: -len(item[0]))
+
+
+def _go_folders(project: Tree) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in project.by_language["go"]:
+        folders[folder_of(path)].append(path)
+    return folders
+
+
+def go_files(project: Tree, path: str, one: Import) -> list[str]:
+    folders = project.table("go folders", _go_folders)
+    for module, base in project.table("go.mod", _go_modules):
+        if one.name == module or one.name.startswith(module + "/"):
+            folder = join(base, one.name[len(module) :].strip("/") or ".")
+            files = [p for p in folders.get(folder or "", []) if not p.endswith("_test.go")]
+            return _used_or_all(project, path, files)
+    return []
+
+
+def _used_or_all(project: Tree, path: str, files: list[str]) -> list[str]:
+    """Of a package's files, those whose exported names are used; methods can hide all: then all."""
+    return used_of(project, path, files) or files
+
+
+def own_go_files(project: Tree, path: str) -> list[str]:
+    folders = project.table("go folders", _go_folders)
+    package = project.facts[path].package
+    others = [
+        other
+        for other in folders[folder_of(path)]
+        if project.facts[other].package in (package, package.removesuffix("_test"))
+        and not other.endswith("_test.go")
+    ]
+    return used_of(project, path, others)
