@@ -1,4 +1,4 @@
-"""Words: what deduplication and the repetition rules take for one, in every script.
+"""Words: what deduplication and decontamination take for one, in every script.
 
 A word is a run of letters, combining marks, digits and underscores that does not begin with a mark,
 in lower case (a character for a character, by the table in `native/characters.hpp`, so that it is
