@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from curation.document import SCHEMA
 from curation.project.documents import Project, ProjectSettings, batches, documents, read_project
-from curation.project.files import ARCHIVES, ProjectError, find_projects
+from curation.project.files import ProjectError, find_projects, places_of
 from curation.readers import Problem
 from pipelines.files import atomic
 
@@ -72,16 +72,7 @@ def plan_projects(sources: Sequence[ProjectSource]) -> list[dict]:
     jobs: list[dict] = []
     for source in sources:
         root = Path(source.path)
-        places = [root]
-        if source.each and root.is_dir():
-            known = (*ARCHIVES, ".parquet")
-            places = [
-                child
-                for child in sorted(root.iterdir(), key=lambda p: os.fsencode(p.name))
-                if (child.is_dir() or child.name.lower().endswith(known))
-                and not child.is_symlink()
-                and not child.name.startswith(".")
-            ]
+        places = places_of(root) if source.each and root.is_dir() else [root]
         if not root.exists() or not places:
             what = "no such file or folder" if not root.exists() else "no projects in it"
             raise ProjectError(f"{root}: {what}")

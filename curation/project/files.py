@@ -87,10 +87,8 @@ def find_projects(source: Path, each: bool = False) -> Iterator[RawProject]:
         if not each:
             yield RawProject(_valid(source.resolve().name), _of_folder(source))
             return
-        for child in sorted(source.iterdir()):
-            known = child.is_dir() or child.name.lower().endswith((*ARCHIVES, ".parquet"))
-            if known and not child.is_symlink() and not child.name.startswith("."):
-                yield from find_projects(child)
+        for place in places_of(source):
+            yield from find_projects(place)
     elif source.name.lower().endswith(".parquet"):
         yield from _of_table(source)
     elif source.name.lower().endswith(ARCHIVES):
@@ -100,6 +98,17 @@ def find_projects(source: Path, each: bool = False) -> Iterator[RawProject]:
         raise ProjectError(
             f"{source}: expected a folder, an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
+
+
+def places_of(folder: Path) -> list[Path]:
+    """The folders, archives and tables in a folder of projects, in the order of their names."""
+    return [
+        child
+        for child in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name))
+        if (child.is_dir() or child.name.lower().endswith((*ARCHIVES, ".parquet")))
+        and not child.is_symlink()
+        and not child.name.startswith(".")
+    ]
 
 
 def _valid(name: str) -> str:
