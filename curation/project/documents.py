@@ -12,14 +12,14 @@ can choose one, and nodes of the syntax trees are spans of their own kinds if th
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from curation.document import derived_id, document_id, make_batch
 from curation.project.files import ProjectFile, RawProject, SetAside, keep
 from curation.project.holes import find_holes
-from curation.project.imports import LANGUAGES, Facts, ParseProblem, facts_of, is_tsx, parse
+from curation.project.imports import LANGUAGES, Facts, ParseProblem, find_facts, is_tsx, parse
 from curation.project.licences import is_allowed, project_licence
 from curation.project.order import cut_parts, project_order, random_order
 from curation.project.resolve import resolve
@@ -132,15 +132,14 @@ def read_project(raw: RawProject, settings: ProjectSettings) -> Project:
 
 
 def _look_into(file: ProjectFile, with_holes: bool) -> tuple[Facts, list[tuple[int, int, str]]]:
-    if file.language not in LANGUAGES:
-        return Facts(), []
+    facts = find_facts(file.data, file.language, file.path)
+    if not with_holes or file.language not in LANGUAGES:
+        return facts, []
     try:
         tree = parse(file.data, file.language, file.path)
-        tsx = is_tsx(file.language, file.path)
-        facts = facts_of(tree, file.data, file.language, tsx)
-        return facts, find_holes(tree, file.data, file.language, tsx) if with_holes else []
     except ParseProblem as problem:
-        return Facts(problem=str(problem)), []
+        return replace(facts, problem=str(problem)), []
+    return facts, find_holes(tree, file.data, file.language, is_tsx(file.language, file.path))
 
 
 def heading(path: str, language: str) -> str:

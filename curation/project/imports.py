@@ -1,7 +1,8 @@
 """Imports: what a source file names of other files, found in its syntax tree.
 
-A query for each language (tree-sitter) finds the statements; what they say is kept in the
-language's own spelling, and `resolve.py` knows its rules. Text that only looks like an import, in a
+A query for each language (tree-sitter) finds the statements, in the part of the file where they can
+stand (`excerpts.py`); what they say is kept in the language's own spelling, and `resolve.py` knows
+its rules. Text that only looks like an import, in a
 string or a comment, is none. The grammars come inside wheels.
 
 Where files of one package see each other without an import (Go, Java, Kotlin, C#), a file's own
@@ -20,6 +21,8 @@ from functools import cache
 
 import numpy as np
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+
+from curation.project.excerpts import excerpt
 
 PARSE_SECONDS = 10.0  # for one file; a megabyte takes about 0.3
 MAX_BYTES = 4 << 20
@@ -261,13 +264,18 @@ def find_facts(data: bytes, language: str, path: str = "") -> Facts:
     if language not in _GRAMMARS:
         return Facts()
     try:
-        return facts_of(parse(data, language, path), data, language, is_tsx(language, path))
+        # (A file beyond the limit is refused by the parser, before anything goes through it.)
+        part = excerpt(data, language) if len(data) <= MAX_BYTES else data
+        return facts_of(parse(part, language, path), data, language, is_tsx(language, path))
     except ParseProblem as problem:
         return Facts(problem=str(problem))
 
 
 def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts:
-    """As `find_facts`, from a tree that is there already; ParseProblem if it takes too long."""
+    """As `find_facts`, from the tree of the file or of its excerpt.
+
+    data: the whole file. Raises ParseProblem if it takes too long.
+    """
     stop = time.monotonic() + PARSE_SECONDS
     imports: list[Import] = []
     package, defines = "", set()

@@ -76,4 +76,4 @@ def _config(recipe: Recipe) -> dict:
     return {"sources": sources, "on_error": recipe.on_error, **_settings(recipe)}
 
 
-STAGE = Stage("projects", 2, (), _config, _run, inputs=_files)
+STAGE = Stage("projects", 3, (), _config, _run, inputs=_files)

@@ -16,7 +16,8 @@ An import counts as the project's own when its spelling says so, by a rule that 
 it is resolved: a relative path; a name whose first part is a package, namespace or module of the
 project; a quoted #include. It does not count where a file of that name was set aside (vendored,
 generated, empty). Resolved are those that lead to a file. Python is compared with `grimp`
-edge by edge where it is installed. Speeds are of one process, parsing included.
+edge by edge where it is installed. Imports are found in an excerpt of each file; how many say what
+the tree of the whole file says is counted. Speeds are of one process, parsing included.
 
 The last lines are the claims: name, value, target; larger is better.
 """
@@ -35,8 +36,16 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.project.documents import Project, ProjectSettings, documents, read_project
+from curation.project.excerpts import excerpt
 from curation.project.files import ProjectError, RawProject, find_projects
-from curation.project.imports import LANGUAGES, Import
+from curation.project.imports import (
+    LANGUAGES,
+    Import,
+    ParseProblem,
+    facts_of,
+    is_tsx,
+    parse,
+)
 from curation.project.resolve import RULES
 from curation.project.tree import Tree
 
@@ -137,6 +146,21 @@ def against_grimp(project: Project, package: str) -> tuple[int, int, int] | None
     return len(ours & theirs), len(ours - theirs), len(theirs - ours)
 
 
+def agreement(project: Project) -> Counter:
+    """Files in whose excerpt the same imports are found as in the whole file, and others."""
+    same: Counter = Counter()
+    for path, file in project.files.items():
+        if excerpt(file.data, file.language) == file.data:
+            continue
+        tsx = is_tsx(file.language, path)
+        try:
+            whole = facts_of(parse(file.data, file.language, path), file.data, file.language, tsx)
+        except ParseProblem:
+            continue
+        same[whole.imports == project.facts[path].imports] += 1
+    return same
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -156,6 +180,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("project", "licence") else "right")
     total: dict[str, Counter] = defaultdict(Counter)
     grimps, missing, sums = Counter(), [], Counter()
+    same: Counter = Counter()
     for raw in raws:
         if raw is None:
             continue
@@ -173,6 +198,7 @@ def main() -> None:
             seconds.append(time.perf_counter() - clock)
         told = project.statistics()
         counts, unresolved = measure(project)
+        same += agreement(project)
         missing += [f"{raw.name}: {line}" for line in unresolved]
         for language, count in counts.items():
             total[language] += count
@@ -207,6 +233,8 @@ def main() -> None:
     if grimps:
         share = grimps["both"] / (grimps["both"] + grimps["theirs"])
         print(f"python_edges_of_grimp {share:.4g} 0.97")
+    if same:
+        print(f"excerpts_like_files {same[True] / same.total():.5g} 0.999")
     print(f"edges_in_order {sums['ordered'] / max(sums['edges'], 1):.3g} 0.8")
     print(f"MB_per_second {sums['bytes'] / 1e6 / sums['plain']:.3g} 10")
     print(f"MB_per_second_with_holes {sums['bytes'] / 1e6 / sums['holes']:.3g} 3")

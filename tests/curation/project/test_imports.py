@@ -3,7 +3,7 @@
 import pytest
 
 from curation.project import imports
-from curation.project.imports import find_facts
+from curation.project.imports import ParseProblem, find_facts, parse
 
 
 def named(language, text, path=""):
@@ -109,17 +109,29 @@ def test_broken_code_still_gives_its_imports():
 
 def test_a_file_that_takes_too_long_is_told_and_left(monkeypatch):
     monkeypatch.setattr(imports, "PARSE_SECONDS", 0.0)
-    facts = find_facts(b"x = 1 + 2\n" * 100_000, "python")
+    with pytest.raises(ParseProblem, match="to parse"):
+        parse(b"x = 1 + 2\n" * 100_000, "python")
+    facts = find_facts(b"import a\n" * 100_000, "python")
     assert "to parse" in facts.problem and facts.imports == ()
 
 
-def test_what_makes_parsers_slow_is_told_and_left():
-    facts = find_facts(b"import a\nx = " + b"(\n" * 200_000, "python")
-    assert facts.problem == "brackets 200,000 deep, more than 1,000"
-    assert "pieces" in find_facts(b")\n" * 20_000, "c").problem
-    assert "a line of 200,008 bytes" in find_facts(b"import a" + b"(" * 200_000, "python").problem
-    deep = b"import a\nx = (\n" + b"lambda:\n" * 20_000 + b"1)\nimport b"
-    assert [one.name for one in find_facts(deep, "python").imports] == ["a", "b"]
+@pytest.mark.parametrize(
+    ("data", "language", "problem"),
+    [
+        (b"import a\nx = " + b"(\n" * 200_000, "python", "brackets 200,000 deep, more than 1,000"),
+        (b")\n" * 20_000, "c", "pieces"),
+        (b"import a" + b"(" * 200_000, "python", "a line of 200,008 bytes"),
+    ],
+)
+def test_what_makes_parsers_slow_is_told_and_left(data, language, problem):
+    with pytest.raises(ParseProblem, match=problem):
+        parse(data, language)
+    assert problem in find_facts(data, "rust").problem  # of which all is parsed
+
+
+def test_what_would_make_a_parser_slow_still_gives_its_imports():
+    slow = b"import a\nx = (\n" + b"lambda:\n" * 20_000 + b"(\n" * 2000 + b"1)\nimport b"
+    assert [one.name for one in find_facts(slow, "python").imports] == ["a", "b"]
 
 
 def test_large_files_are_not_parsed(monkeypatch):
