@@ -73,13 +73,13 @@ def _load(recipe: str, out: str | None, workers: int | None, command: str = "sam
     return loaded
 
 
-def _run(recipe, names: list[str]) -> None:
-    """Run stages by name and print what was made."""
+def _run(recipe, names: list[str], last: str = "publish") -> None:
+    """Run stages by name and print what was made; the report is of the stages up to `last`."""
     from pipelines.line import stages
     from pipelines.runner import lock, make_progress, run_stage
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    line = [stage for stage in stages(recipe) if stage.name in names]
+    line = [stage for stage in stages(recipe, last) if stage.name in names]
     manifests: list[dict] = []
     with lock(recipe.directory), make_progress(console) as progress:
         for stage in line:
@@ -98,13 +98,13 @@ def _run(recipe, names: list[str]) -> None:
     models = next((m for m in manifests if m["stage"] == "classifiers"), None)
     if models is not None:
         print_models(models["metrics"]["classifiers"], console)
-    if names[-1] == "curate":
-        print_curation(manifests[-1], console)
+    if last == "curate":
+        print_curation(next(m for m in manifests if m["stage"] == "curate"), console)
     trained = next((m for m in manifests if m["stage"] == "train"), None)
     if trained is not None:
         _print_validation(trained["metrics"]["validation"])
-    if "report" in names:
-        report = (recipe.directory / "report" / "report.html").resolve()
+    if names[-1].endswith("report"):
+        report = (recipe.directory / names[-1] / "report.html").resolve()
         console.print(f"Report: {report}", soft_wrap=True)
 
 
@@ -224,13 +224,13 @@ def sample(
 
 @app.command()
 def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption = None) -> None:
-    """Read documents, filter them, drop duplicates; keep what was rejected and why.
+    """Read documents, filter them, drop duplicates; keep and report what was rejected and why.
 
     Runs the line up to here: the recipe needs no `plan:` and no `train:`. Go on with
     [bold]gristmill rejected[/] to see what was dropped.
     """
     loaded = _load(recipe, out, workers, "curate")
-    _run(loaded, ["sample", "projects", "classifiers", "curate"])
+    _run(loaded, ["sample", "projects", "classifiers", "curate", "curate-report"], "curate")
 
 
 for _name in ("tokenizer", "encode", "plan", "train", "export", "publish", "report"):

@@ -22,14 +22,15 @@ NAMES = (
 )  # fmt: skip
 
 
-def stages(recipe: Recipe) -> list[Stage]:
-    """The stages that this recipe has."""
+def stages(recipe: Recipe, last: str = "publish") -> list[Stage]:
+    """The stages that this recipe has, up to `last`, and a report of them: `report` of the whole
+    line, else `LAST-report`.
+    """
     first = {"sample": sample.STAGE, "projects": projects.STAGE}
     line = [stage for name, stage in first.items() if getattr(recipe, name) is not None]
     if recipe.classifiers:
         line.append(classifiers.stage(recipe))
-    return [
-        *line,
+    line += [
         curate.stage(recipe),
         tokenizer.STAGE,
         encode.STAGE,
@@ -37,5 +38,7 @@ def stages(recipe: Recipe) -> list[Stage]:
         train.STAGE,
         export.STAGE,
         publish.STAGE,
-        report.stage(recipe),
     ]
+    line = line[: [stage.name for stage in line].index(last) + 1]
+    name = "report" if last == "publish" else f"{last}-report"
+    return [*line, report.stage(name, tuple(stage.name for stage in line))]

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -72,13 +73,14 @@ class TemporaryFile {
   uint64_t size_ = 0;
 };
 
-// add() all records, then finish(), then peek() and pop() them in order.
+// add() all records, then finish(), then peek() and pop() them in order. Records that are sorted
+// already (a stored index) may be given to add_sorted(), piece by piece: they make a run as they are.
 template <typename Record>
 class Sorter {
  public:
   Sorter(std::string folder, size_t memory)
       : folder_(std::move(folder)),
-        capacity_(std::max<size_t>(memory / sizeof(Record), 1024)),
+        capacity_(std::max<size_t>(memory / sizeof(Record), 16)),
         fan_in_(std::max<size_t>(memory / kBlock, 8)) {}
 
   void add(const Record& record) {
@@ -87,6 +89,25 @@ class Sorter {
     if (records_.size() == records_.capacity())
       records_.reserve(std::min(capacity_, std::max<size_t>(1024, 2 * records_.size())));
     records_.push_back(record);
+  }
+
+  // Raises std::invalid_argument if they are not in order, or come before those of an earlier call.
+  void add_sorted(const Record* records, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      if (has_last_ && records[i] < last_)
+        throw std::invalid_argument("records are not in order");
+      last_ = records[i];
+      has_last_ = true;
+    }
+    if (!count) return;
+    if (!file_) file_ = std::make_unique<TemporaryFile>(folder_);
+    const uint64_t begin = file_->size();
+    file_->append(records, count * sizeof(Record));
+    if (sorted_end_ == begin && begin != 0)
+      runs_.back().end = file_->size();
+    else
+      runs_.push_back({begin, file_->size(), kGiven});
+    sorted_end_ = file_->size();
   }
 
   void finish() {
@@ -115,10 +136,11 @@ class Sorter {
 
  private:
   static constexpr size_t kBlock = 1 << 16;
+  static constexpr int kGiven = -1;
 
   struct Run {
     uint64_t begin, end;  // bytes of the file
-    int level;            // how often its records have been merged
+    int level;            // how often its records have been merged; kGiven for a sorted run
   };
 
   struct Reader {
@@ -133,8 +155,8 @@ class Sorter {
     std::sort(records_.begin(), records_.end());
     const uint64_t begin = file_->size();
     file_->append(records_.data(), records_.size() * sizeof(Record));
-    runs_.push_back({begin, file_->size(), 0});
     records_.clear();
+    runs_.push_back({begin, file_->size(), 0});
     while (runs_.size() >= fan_in_ && runs_[runs_.size() - fan_in_].level == runs_.back().level)
       merge(runs_.size() - fan_in_);
   }
@@ -212,6 +234,9 @@ class Sorter {
   std::vector<Run> runs_;
   std::vector<Reader> readers_;
   std::vector<uint32_t> heap_;
+  uint64_t sorted_end_ = 0;  // where the last run of add_sorted() ends
+  bool has_last_ = false;
+  Record last_{};
 };
 
 }  // namespace gristmill

@@ -54,8 +54,8 @@ def test_sorting_refuses_what_it_cannot_do(tmp_path):
     with pytest.raises(ValueError, match="2, 3 or 4"):
         _native.sorter(str(tmp_path), 5, 100)
     full = _native.sorter(str(tmp_path / "missing"), 2, 0)
-    with pytest.raises(FileNotFoundError, match="missing: cannot make a file"):
-        full.add(np.zeros((100, 2), np.uint64))
+    with pytest.raises(FileNotFoundError, match=r"cannot make .*/missing/"):
+        full.add(np.zeros((2000, 2), np.uint64))
     assert list(tmp_path.iterdir()) == []
 
 

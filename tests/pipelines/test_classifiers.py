@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from curation.classifier import ClassifierSettings
-from pipelines.classifiers import draw
+from pipelines.classifiers import at_half, draw
 from pipelines.recipe import ClassifierSection
 
 SMALL = {"dim": 8, "bucket": 2000, "min_count": 1, "lr": 0.5, "held_out": 0.2}
@@ -122,6 +122,13 @@ def test_the_manifest_has_precision_and_recall_and_they_are_printed(done):
         assert " │ ".join(numbers).replace(" ", "") in done.printed.replace(" ", "")
 
 
+def test_the_report_of_curation_shows_the_model(done):
+    half = at_half(done.manifest("classifiers")["metrics"]["classifiers"]["food"]["judged"])
+    page = (done.out / "curate-report" / "report.html").read_text("utf-8")
+    row = page.partition("<td>food</td>")[2].partition("</tr>")[0]
+    assert f"<td>{half['precision']:.3f}</td><td>{half['recall']:.3f}</td>" in row
+
+
 def test_the_manifest_of_curation_names_the_model_and_not_where_it_lies(done):
     manifest = done.manifest("curate")
     (step,) = manifest["config"]["curate"]["steps"]
@@ -131,7 +138,7 @@ def test_the_manifest_of_curation_names_the_model_and_not_where_it_lies(done):
 
 def test_a_second_run_does_nothing(done):
     out, _ = done()
-    assert out.count("done before") == 2
+    assert out.count("done before") == 3  # the classifier, curation, the report of both
 
 
 def test_a_dry_run_needs_no_model_yet_and_writes_nothing(tmp_path):
@@ -153,7 +160,7 @@ def test_other_texts_train_another_model_and_curation_follows_it(done, copy):
     assert copy.manifest("curate")["key"] != done.manifest("curate")["key"]
     shutil.copy(done.folder / "poor.parquet", copy.folder / "poor.parquet")
     out, _ = copy()
-    assert out.count("done before") == 2  # both came back from `old`
+    assert out.count("done before") == 3  # they came back from `old`
     assert copy.bytes("curate") == done.bytes("curate")
 
 
