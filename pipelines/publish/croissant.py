@@ -2,10 +2,10 @@
 
 `croissant.json` has every data file with its SHA-256, a set of files for each configuration and
 split, and a set of records for each configuration: which fields there are, of which type, and which
-column they come from. Data loaders and search engines read it; `mlcroissant validate` checks it.
+column they come from. Data loaders and search engines read it; `mlcroissant validate` checks it. A
+set of files is in no other, which `mlcroissant` takes for files beside croissant.json; the files
+have their checksums in objects of their own.
 """
-
-from fnmatch import fnmatchcase
 
 import pyarrow as pa
 
@@ -23,6 +23,7 @@ _CONTEXT = {
     "dataCollection": "cr:dataCollection",
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -39,10 +40,12 @@ _CONTEXT = {
     "path": "cr:path",
     "personalSensitiveInformation": "cr:personalSensitiveInformation",
     "recordSet": "cr:recordSet",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -101,13 +104,11 @@ def croissant(
     sets, records = [], []
     for config, splits in views.items():
         for split, globs in splits.items():
-            inside = [o["@id"] for o in objects if any(fnmatchcase(o["@id"], g) for g in globs)]
             sets.append(
                 {
                     "@type": "cr:FileSet",
                     "@id": f"{config}/{split}",
                     "name": f"{config}/{split}",
-                    "containedIn": [{"@id": name} for name in inside],
                     "encodingFormat": "application/x-parquet",
                     "includes": globs[0] if len(globs) == 1 else globs,
                 }
@@ -121,6 +122,7 @@ def croissant(
         "description": f"{name}: documents, their tokens and the sequences a model is trained on, "
         "made by gristmill; how is told in README.md.",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "version": "1.0.0",
         "license": identifiers[0] if len(identifiers) == 1 else identifiers,
         "inLanguage": languages,
         "distribution": [*objects, *sets],
