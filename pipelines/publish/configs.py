@@ -115,12 +115,17 @@ def _evenly(items: list, count: int) -> list:
     return [items[k * len(items) // count] for k in range(min(count, len(items)))]
 
 
-def file_jobs(config: str, pieces: list[tuple[Part, int]], shard_bytes: int) -> list[dict]:
-    """The files of the split `train` of `text` or `tokenized`."""
+def file_jobs(
+    config: str, pieces: list[tuple[Part, int]], shard_bytes: int, fraction: float
+) -> list[dict]:
+    """The files of the split `train` of `text` or `tokenized`; `fraction` of the rows is not in it.
+
+    pieces: parts of the inputs, each with a size that tells how it compares with the others.
+    """
     sample = _evenly(pieces, SAMPLED)
     tables = (table for part, _ in sample for _, _, table in READ[config](part))
     written = written_bytes(tables, SCHEMAS[config])
-    ratio = written / max(sum(size for _, size in sample), 1)
+    ratio = (1 - fraction) * written / max(sum(size for _, size in sample), 1)
     total = sum(size for _, size in pieces)
     count = max(1, min(round(total * ratio / shard_bytes), len(pieces)))
     groups: list[list[Part]] = [[] for _ in range(count)]

@@ -86,9 +86,9 @@ class Writer:
 
 
 def written_bytes(tables: Iterable[pa.Table], schema: pa.Schema) -> int:
-    """How many bytes a file of these rows would have."""
+    """How many bytes a file of these rows would have, all in one row group."""
     sink = pa.BufferOutputStream()
     with _writer(sink, schema) as file:
-        for table in tables:
-            file.write_table(table.cast(schema), row_group_size=max(len(table), 1))
+        whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+        file.write_table(whole.combine_chunks(), row_group_size=max(len(whole), 1))
     return sink.getvalue().size

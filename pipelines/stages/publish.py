@@ -28,6 +28,7 @@ MOST_FILES = 10_000  # of a folder on the Hub
 def _jobs(context: Context, plan: dict) -> list[dict]:
     """The files of the split `train`; see `configs`."""
     size = context.recipe.publish.shard_bytes
+    fraction = context.recipe.plan.validation.fraction
     texts = configs.text_pieces(curated_shards(context))
     stems = [path.with_suffix("") for path in context.outputs("encode", ".bin")]
     ids = context.directory / configs.IDS
@@ -35,8 +36,8 @@ def _jobs(context: Context, plan: dict) -> list[dict]:
     packed.write_ids(stems, ids)
     sequences = packed.Sequences(context.input("plan"), context.input("encode"), ids)
     return [
-        *configs.file_jobs("text", texts, size),
-        *configs.file_jobs("tokenized", configs.tokenized_pieces(stems), size),
+        *configs.file_jobs("text", texts, size, fraction),
+        *configs.file_jobs("tokenized", configs.tokenized_pieces(stems), size, fraction),
         *configs.packed_jobs(sequences, plan, size),
     ]
 
