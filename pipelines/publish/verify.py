@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from packing.shards import read_index
-from pipelines.files import read_json
+from pipelines.files import checksum, read_json
 from pipelines.publish.manifest import NAME, ManifestError, read_manifest
 
 SHARDS = (".parquet", ".bin", ".idx", ".arrow", ".safetensors")
@@ -144,8 +144,9 @@ def _described(root: Path, manifest: dict) -> Iterator[Problem]:
                 told = f"{sum(splits.values()):,} rows of {config}, its files have {rows:,}"
                 yield Problem(root / NAME, told)
     described = root / "croissant.json"
-    if not described.is_file():
-        return
+    sums = {file["path"]: file["xxh3"] for file in manifest["files"]}
+    if not described.is_file() or checksum(described) != sums.get(described.name):
+        return  # which is said elsewhere
     try:
         objects = {
             entry["contentUrl"]: entry["sha256"]

@@ -1,4 +1,4 @@
-"""Datasets of random documents, published without the stages before: quick, and as large as asked."""
+"""Datasets of random documents, published without the stages before: quick, and of any size."""
 
 import json
 import os
@@ -108,11 +108,10 @@ class Made:
         ids.parent.mkdir(parents=True)
         packed.write_ids(self.stems, ids)
         sequences = packed.Sequences(folder / "plan", folder / "encode", ids)
+        cut = (shard_bytes, fraction)
         self.jobs = [
-            *configs.file_jobs("text", configs.text_pieces(self.texts), shard_bytes, fraction),
-            *configs.file_jobs(
-                "tokenized", configs.tokenized_pieces(self.stems), shard_bytes, fraction
-            ),
+            *configs.file_jobs("text", configs.text_pieces(self.texts), *cut),
+            *configs.file_jobs("tokenized", configs.tokenized_pieces(self.stems), *cut),
             *configs.packed_jobs(sequences, self.plan, shard_bytes),
         ]
         places = [str(folder / name) for name in ("publish", "plan", "encode")]

@@ -66,8 +66,8 @@ def test_files_are_of_the_size_asked_for(make):
     data = make(shards=6, documents=300, words=200, shard_bytes=100_000)
     for config in ("text", "tokenized", "packed"):
         sizes = [path.stat().st_size for path in data.files(config)]
-        assert len(sizes) > 2
-        assert all(80_000 < size < 125_000 for size in sizes), (config, sizes)
+        assert len(sizes) > 1
+        assert all(70_000 < size < 130_000 for size in sizes), (config, sizes)
         names = [path.name for path in data.files(config)]
         count = len(names)
         assert names == [f"train-{k:05d}-of-{count:05d}.parquet" for k in range(count)]
