@@ -33,9 +33,10 @@ class Hub:
     def __init__(self, name: str, private: bool, threads: int) -> None:
         """name: OWNER/NAME; private: whether the repository is made so, if it is made."""
         import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars, logging
 
         disable_progress_bars()
+        logging.set_verbosity_error()
         self.where = f"hf://datasets/{name}"
         self._repo = {"repo_id": name, "repo_type": "dataset"}
         self._private, self._threads = private, threads
@@ -69,6 +70,7 @@ class Hub:
                 f"{self.where}: no token; set HF_TOKEN or run `hf auth login` with one that may "
                 "write there"
             )
+        self._call(self._api.whoami)  # the one call that is not made again when nobody answers
         try:
             tree = self._call(lambda: list(self._api.list_repo_tree(recursive=True, **self._repo)))
         except RepositoryNotFoundError:

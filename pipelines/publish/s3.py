@@ -22,7 +22,7 @@ from typing import Any
 from curation.remote import redact
 from pipelines.publish.upload import Told, UploadError, changed, in_threads
 
-PART = 32 << 20
+PART = 16 << 20
 _MOST_PARTS = 10_000
 _MD5 = re.compile(r"[0-9a-f]{32}(-\d+)?")
 _WHY = {
@@ -57,7 +57,7 @@ class S3:
             config=botocore.config.Config(
                 connect_timeout=10,
                 read_timeout=120,
-                retries={"total_max_attempts": 5, "mode": "standard"},
+                retries={"total_max_attempts": 4, "mode": "standard"},
                 max_pool_connections=max(threads, 10),
                 # Parts carry their MD5; many stores do not know the newer checksums.
                 request_checksum_calculation="when_required",
