@@ -11,6 +11,8 @@ Hub. The repository is made if it is not there.
 """
 
 import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,7 +42,8 @@ class Hub:
         self.where = f"hf://datasets/{name}"
         self._repo = {"repo_id": name, "repo_type": "dataset"}
         self._private, self._threads = private, threads
-        self._api = huggingface_hub.HfApi(library_name="gristmill")
+        endpoint = os.environ.get("HF_ENDPOINT") or None
+        self._api = huggingface_hub.HfApi(endpoint, library_name="gristmill")
 
     def _call(self, call: Callable[[], Any]) -> Any:
         """Do a call of the API; whatever it raises becomes one line."""
@@ -86,8 +89,6 @@ class Hub:
 
     def read(self, path: str) -> bytes | None:
         """See `Target`."""
-        import tempfile
-
         with tempfile.TemporaryDirectory() as folder:
             local = self._call(
                 lambda: self._api.hf_hub_download(filename=path, local_dir=folder, **self._repo)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from pipelines.files import atomic, checksum
+from pipelines.files import TEMPORARY, atomic, checksum
 from pipelines.publish.manifest import NAME, ManifestError, entry, parse_manifest, read_manifest
 
 Told = Callable[[int], Any]  # is told of bytes as they are done
@@ -188,7 +188,7 @@ class Folder:
         """See `Target`."""
         try:
             self._path.mkdir(parents=True, exist_ok=True)
-            found = (path for path in self._path.rglob("*") if path.is_file())
+            found = (p for p in self._path.rglob("*") if p.is_file() and p.suffix != TEMPORARY)
             return {p.relative_to(self._path).as_posix(): p.stat().st_size for p in found}
         except OSError as error:
             raise self._error(error, self._path) from None
@@ -224,7 +224,7 @@ class Folder:
     def _copy(self, root: Path, file: dict, told: Told) -> None:
         source, path = root / file["path"], self._path / file["path"]
         try:
-            for left in path.parent.glob(f".{path.name}.*"):  # of a run that was killed
+            for left in path.parent.glob(f".{path.name}.*{TEMPORARY}"):  # of a run that was killed
                 left.unlink(missing_ok=True)
             with atomic(path) as temporary:
                 with source.open("rb") as read, temporary.open("wb") as write:

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from pipelines.publish.upload import UploadError, target_of, upload
+
 GOOD, READER = "hf_good_for_tests", "hf_reader_for_tests"
 REPO = "somebody/corpus"
 
@@ -308,17 +310,22 @@ def test_a_hub_that_is_busy_is_asked_again_and_one_that_has_other_bytes_is_named
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "refused"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(made, environment, gristmill, changes, said):
-    code, out = gristmill("publish", made.root, "--to", TO, **environment | changes)
-    assert code == 1 and out.count("\n") == 1 and out.startswith(f"error: {TO}: "), out
-    assert said in out
-    assert not any(token in out for token in (GOOD, READER, "hf_wrong_for_tests"))
+def test_what_a_user_can_mend_is_one_line(made, environment, monkeypatch, changes, said):
+    for name, value in (environment | changes).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UploadError) as error:
+        upload(made.root, target_of(TO))
+    line = str(error.value)
+    assert line.startswith(f"{TO}: ") and said in line and "\n" not in line
+    assert not any(token in line for token in (GOOD, READER, "hf_wrong_for_tests"))
 
 
-def test_an_address_that_names_no_data_set_is_said(made, gristmill):
-    for address in ("hf://somebody/model", "hf://datasets/corpus", "hf://datasets/a/b/c"):
-        code, out = gristmill("publish", made.root, "--to", address)
-        assert code == 1 and "expected hf://datasets/OWNER/NAME" in out
+@pytest.mark.parametrize(
+    "address", ["hf://somebody/model", "hf://datasets/corpus", "hf://datasets/a/b/c"]
+)
+def test_an_address_that_names_no_data_set_is_said(address):
+    with pytest.raises(ValueError, match="expected hf://datasets/OWNER/NAME"):
+        target_of(address)
 
 
 @pytest.mark.slow

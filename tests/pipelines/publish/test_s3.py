@@ -301,16 +301,21 @@ def denied(method, path, query, body):
         ),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(made, store, gristmill, place, environment, meddle, said):
+def test_what_a_user_can_mend_is_one_line(
+    made, store, monkeypatch, place, environment, meddle, said
+):
     address, _, proxy = store
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     if meddle:
         proxy.meddle = meddle
-    code, out = gristmill("publish", made.root, "--to", place or address, **environment)
-    assert code == 1 and out.count("\n") == 1, out
-    assert out.startswith(f"error: {place or address}: ") and said in out
-    assert SECRET not in out
+    with pytest.raises(UploadError) as error:
+        upload(made.root, target_of(place or address))
+    line = str(error.value)
+    assert line.startswith(f"{place or address}: ") and said in line and "\n" not in line
+    assert SECRET not in line
 
 
-def test_a_store_that_cannot_be_published_to_is_said(made, gristmill):
-    code, out = gristmill("publish", made.root, "--to", "ftp://x/y")
-    assert code == 1 and "expected a folder, s3://BUCKET/PREFIX or hf://datasets" in out
+def test_a_store_that_cannot_be_published_to_is_said():
+    with pytest.raises(ValueError, match="expected a folder, s3://BUCKET/PREFIX or hf://datasets"):
+        target_of("ftp://x/y")
