@@ -72,8 +72,10 @@ def make_publish(load: Callable[..., Any], run: Callable[..., None]) -> Callable
         you like, even with SIGKILL, and the same command goes on. Each file is checked by what the
         far side says of it. Credentials are the environment's: AWS_ACCESS_KEY_ID, HF_TOKEN, ….
         """
+        from pipelines.recipe import RECIPES
+
         root = published(Path(what)) if Path(what).is_dir() else None
-        if root is None and Path(what).is_dir():
+        if root is None and Path(what).is_dir() and not (RECIPES / f"{what}.yaml").is_file():
             raise ValueError(
                 f"{what}: nothing published in it; expected a recipe, a run whose stage `publish` "
                 "is done, or a published directory"
