@@ -149,7 +149,13 @@ class S3:
             told(len(body))
             self._check(file, digest.hex())
             return
-        tag = self._send_parts(path, key, file, about, told)
+        try:
+            tag = self._send_parts(path, key, file, about, told)
+        except FileNotFoundError:
+            raise UploadError(
+                f"{self.where}/{file['path']}: somebody has ended this upload at the store; run the "
+                "same command again"
+            ) from None
         self._check(file, tag)
 
     def _send_parts(self, path: Path, key: str, file: dict, about: dict, told: Told) -> str:

@@ -39,9 +39,7 @@ def write(stem, documents: list[np.ndarray]) -> None:
     st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=50), min_size=1, max_size=20)
 )
 @settings(max_examples=50, deadline=None)
-def test_megatron_reads_our_shards_and_writes_the_same_bytes(
-    megatron, tmp_path_factory, documents
-):
+def test_megatron_reads_our_shards_and_writes_the_same_bytes(megatron, tmp_path_factory, documents):
     folder = tmp_path_factory.mktemp("shard")
     documents = [np.array(tokens, np.int32) for tokens in documents]
     write(folder / "ours", documents)
@@ -67,5 +65,3 @@ def test_megatron_reads_our_shards_and_writes_the_same_bytes(
     assert [shard.document(i).tolist() for i in range(len(documents))] == [
         tokens.tolist() for tokens in documents
     ]
-
-
