@@ -153,8 +153,8 @@ class S3:
             tag = self._send_parts(path, key, file, about, told)
         except FileNotFoundError:
             raise UploadError(
-                f"{self.where}/{file['path']}: somebody has ended this upload at the store; run the "
-                "same command again"
+                f"{self.where}/{file['path']}: the store has dropped this upload half-way; run "
+                "the same command again"
             ) from None
         self._check(file, tag)
 
