@@ -13,6 +13,7 @@ from rich.table import Table
 from pipelines.curate_cli import print_curation, readable, rejected, task
 from pipelines.model_cli import classifier_app, print_models, recall
 from pipelines.projects_cli import projects
+from pipelines.publish_cli import make_publish, verify
 from pipelines.tok_cli import tok_app
 
 app = typer.Typer(
@@ -51,7 +52,6 @@ WHAT = {
     "plan": "Mix domains by tokens and pack documents: decide every training sequence.",
     "train": "Train the model on the plan; continues from the last checkpoint.",
     "export": "Write the model as a Hugging Face checkpoint, its tokenizer beside it.",
-    "publish": "Write texts and tokens as a Hugging Face dataset directory.",
     "report": "Draw the report, one HTML file.",
 }
 
@@ -233,8 +233,10 @@ def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption
     _run(loaded, ["sample", "projects", "classifiers", "curate", "curate-report"], "curate")
 
 
-for _name in ("tokenizer", "encode", "plan", "train", "export", "publish", "report"):
+for _name in ("tokenizer", "encode", "plan", "train", "export", "report"):
     _stage_command(_name)
+app.command()(make_publish(_load, _run))
+app.command()(verify)
 
 
 @app.command()

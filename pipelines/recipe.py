@@ -262,7 +262,7 @@ class TrainSection(Section):
 
 
 class PublishSection(Section):
-    """The Hugging Face dataset: its name, and the rows' size in a file."""
+    """The Hugging Face dataset: its name, and about how many bytes a file has."""
 
     name: str = "gristmill-dataset"
     shard_bytes: Positive = 500_000_000

@@ -36,6 +36,8 @@ MAPS: dict[str, tuple[str, str]] = {
     "curate.apply": ("pipelines.curation_maps", "apply_round"),
     "tokenizer.count": ("pipelines.stages.tokenizer", "count_split"),
     "encode.encode": ("pipelines.stages.encode", "encode_split"),
+    "publish.write": ("pipelines.publish.configs", "write_file"),
+    "publish.validation": ("pipelines.publish.configs", "write_validation"),
 }
 
 

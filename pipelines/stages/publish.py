@@ -1,258 +1,140 @@
-"""Publish the curated texts and their tokens as a Hugging Face dataset directory.
+"""Publish texts, tokens and training sequences as a Hugging Face dataset directory.
 
-    dataset/README.md                                     the card: YAML header, tables, recipe
-    dataset/data/text/train-00000-of-00004.parquet        documents as curated
-    dataset/data/tokenized/train-00000-of-00004.parquet   the same documents as token ids
+    dataset/README.md         the card
+    dataset/croissant.json    the same for machines
+    dataset/data/CONFIG/…     Parquet; what is in them is in `pipelines/publish/configs.py`
+    dataset/manifest.json     rows and checksums of all of it
 
-`datasets.load_dataset(DIRECTORY, "text")` reads it. The validation split holds the documents that
-the plan keeps out of training.
+`datasets.load_dataset(DIRECTORY, "text")` reads it, and `gristmill verify DIRECTORY` checks it.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import yaml
-
 from curation.languages import bcp47
-from packing import Shard
-from packing.plan import held_out
-from pipelines.files import atomic
+from pipelines.files import read_json, write_json
+from pipelines.publish import configs, packed
+from pipelines.publish.card import card
+from pipelines.publish.croissant import croissant
+from pipelines.publish.manifest import entry, write_manifest
 from pipelines.recipe import Recipe
-from pipelines.runner import Bar, Context, Result, Stage
+from pipelines.runner import Context, Result, Stage
 from pipelines.stages.curate import curated_shards
 
-TEXT_COLUMNS = ["id", "text", "source", "domain", "language", "uri", "license"]
-TOKENIZED_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("input_ids", pa.list_(pa.int32())),
-        ("source", pa.string()),
-        ("domain", pa.string()),
-        ("language", pa.string()),
+MOST_FILES = 10_000  # of a folder on the Hub
+
+
+def _jobs(context: Context, plan: dict) -> list[dict]:
+    """The files of the split `train`; see `configs`."""
+    size = context.recipe.publish.shard_bytes
+    fraction = context.recipe.plan.validation.fraction
+    texts = configs.text_pieces(curated_shards(context))
+    stems = [path.with_suffix("") for path in context.outputs("encode", ".bin")]
+    ids = context.directory / configs.IDS
+    ids.parent.mkdir(exist_ok=True)
+    packed.write_ids(stems, ids)
+    sequences = packed.Sequences(context.input("plan"), context.input("encode"), ids)
+    return [
+        *configs.file_jobs("text", texts, size, fraction),
+        *configs.file_jobs("tokenized", configs.tokenized_pieces(stems), size, fraction),
+        *configs.packed_jobs(sequences, plan, size),
     ]
-)
-# Upper bounds of the hub's size categories, in rows.
-_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"),
-          (10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))  # fmt: skip
 
 
-def _text(path: Path) -> Iterator[tuple[list, list, pa.Table]]:
-    """Ids, parents and published rows of a shard of curated documents, by row group."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
-            yield table["id"].to_pylist(), table["parents"].to_pylist(), table.select(TEXT_COLUMNS)
-
-
-def _tokenized(path: Path) -> Iterator[tuple[list, list, pa.Table]]:
-    """Ids, parents and published rows of a token shard."""
-    documents = pq.read_table(path.with_name(path.name + ".documents.parquet"))
-    shard = Shard.open(path)
-    for start in range(0, len(documents), 4096):
-        part = documents.slice(start, 4096)
-        offsets = shard.offsets[start : start + len(part) + 1]
-        values = pa.array(shard.tokens[offsets[0] : offsets[-1]], pa.int32())
-        ids = pa.ListArray.from_arrays(pa.array(offsets - offsets[0], pa.int32()), values)
-        table = pa.table(
-            [part["id"], ids, part["source"], part["domain"], part["language"]],
-            schema=TOKENIZED_SCHEMA,
-        )
-        yield part["id"].to_pylist(), part["parents"].to_pylist(), table
-
-
-def _write_config(
-    read: Callable[[Path], Iterator[tuple[list, list, pa.Table]]],
-    inputs: list[Path],
-    sizes: list[int],
-    out: Path,
-    recipe: Recipe,
-    bar: Bar,
-) -> dict[Path, int]:
-    """Write the splits of one configuration; returns rows by file.
-
-    Training rows go to files of about publish.shard_bytes, as many as `sizes` (of the inputs) ask
-    for; a file takes whole inputs, so how many there will be is known before the first is written.
-    """
-    seed, fraction = recipe.seed, recipe.plan.validation.fraction
-    inputs = [path for path, size in zip(inputs, sizes, strict=True) if size]
-    sizes = [size for size in sizes if size]
-    count = max(1, round(sum(sizes) / recipe.publish.shard_bytes))
-    count = min(count, max(len(inputs), 1))
-    groups: list[list[Path]] = [[] for _ in range(count)]
-    done = 0
-    for path, size in zip(inputs, sizes, strict=True):
-        groups[min(done * count // max(sum(sizes), 1), count - 1)].append(path)
-        done += size
-    groups = [group for group in groups if group]
-    names = {
-        "train": [f"train-{k:05d}-of-{len(groups):05d}.parquet" for k in range(len(groups))],
-        "validation": ["validation-00000-of-00001.parquet"],
-    }
-    rows: dict[Path, int] = {}
-    kept_out: list[pa.Table] = []
-    schema = None
-    for name, group in zip(names["train"], groups, strict=True):
-        writer, n = None, 0
-        with atomic(out / name) as temporary:
-            for path in group:
-                for ids, parents, table in read(path):
-                    schema = table.schema
-                    if writer is None:
-                        writer = pq.ParquetWriter(
-                            temporary, schema, compression="zstd", write_page_index=True
-                        )
-                    mask = pa.array(held_out(ids, parents, seed, fraction))
-                    kept_out.append(table.filter(mask))
-                    table = table.filter(pc.invert(mask))
-                    if len(table):
-                        writer.write_table(table)
-                    n += len(table)
-                bar.at(bar.progress.tasks[bar.task].completed + 1)
-            if writer:
-                writer.close()
-        rows[out / name] = n
-    if any(len(table) for table in kept_out):
-        path = out / names["validation"][0]
-        with atomic(path) as temporary:
-            pq.write_table(pa.concat_tables(kept_out), temporary, compression="zstd")
-        rows[path] = sum(len(table) for table in kept_out)
-    return rows
-
-
-def _card(context: Context, files: dict[str, dict[Path, int]], licences: list[str]) -> str:
-    """The dataset card: README.md with its YAML header."""
-    recipe = context.recipe
-    tally = [row for row in context.manifest("curate")["metrics"]["tally"] if not row["step"]]
-    languages = sorted({bcp47(row["language"]) for row in tally if "_" in row["language"]})
-    documents = sum(files["text"].values())
-    size = next((name for bound, name in _SIZES if documents < bound), "1B<n<10B")
-    configs = [
-        {
-            "config_name": config,
-            "data_files": [
-                {"split": split, "path": f"data/{config}/{split}-*.parquet"}
-                for split in ("train", "validation")
-                if any(path.name.startswith(split) for path in files[config])
-            ],
+def _rows(files: list[dict], plan: dict) -> dict[str, dict[str, int]]:
+    """Rows by configuration and split."""
+    by_path = {file["path"]: file["rows"] for file in files}
+    return {
+        config: {
+            split: sum(
+                rows for path, rows in by_path.items() if any(Path(path).match(g) for g in globs)
+            )
+            for split, globs in splits.items()
         }
-        | ({"default": True} if config == "text" else {})
-        for config in files
-    ]
-    header = {
-        "pretty_name": recipe.publish.name,
-        "license": "other",
-        "license_name": "per-document",
-        "license_link": "README.md",
-        "language": languages,
-        "size_categories": [size],
-        "task_categories": ["text-generation"],
-        "tags": ["gristmill", "pretraining"],
-        "configs": configs,
+        for config, splits in configs.views(by_path, plan).items()
     }
-    domains: dict[str, list[int]] = {}
-    for row in tally:
-        entry = domains.setdefault(row["domain"], [0, 0])
-        entry[0] += row["documents"]
-        entry[1] += row["bytes"]
-    dropped = Counter()
-    for row in context.manifest("curate")["metrics"]["tally"]:
-        if row["step"]:
-            dropped[(row["step"], row["reason"])] += row["documents"]
-    mixture = [
-        f"| {phase['name']} | {domain} | {entry['share']:.1%} | {entry['planned']:,} |"
-        for phase in context.manifest("plan")["metrics"]["plan"]["phases"]
-        for domain, entry in phase["domains"].items()
-    ]
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    lines = [
-        "---",
-        yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
-        "---",
-        "",
-        f"# {recipe.publish.name}",
-        "",
-        f"{documents:,} documents in {len(languages)} natural languages, made by `gristmill run` "
-        f"from the recipe at the end. Config `text` holds the documents, `tokenized` the same "
-        "documents as token ids, an end-of-document token after each, holes for "
-        "fill-in-the-middle included. The split `validation` is what training never saw.",
-        "",
-        "Every document carries its own licence in the column `license`: "
-        + ", ".join(licences) + ".",
-        "",
-        "| domain | documents | MB |",
-        "|---|--:|--:|",
-        *(f"| {name} | {n:,} | {b / 1e6:.1f} |" for name, (n, b) in sorted(domains.items())),
-        "",
-        "## Training mixture",
-        "",
-        "| phase | domain | share | tokens |",
-        "|---|---|--:|--:|",
-        *mixture,
-        "",
-        "## What was left out",
-        "",
-        "| step | reason | documents |",
-        "|---|---|--:|",
-        *(f"| {step} | {reason} | {n:,} |" for (step, reason), n in dropped.most_common()),
-        "",
-        "## Recipe",
-        "",
-        "```yaml",
-        settings.strip(),
-        "```",
-        "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+
+
+def licences_of(records: list[dict]) -> dict[str, tuple[int, int]]:
+    """Documents and bytes by licence, from the records of the files that were written."""
+    documents, size = Counter(), Counter()
+    for record in records:
+        documents.update(record["licences"]["documents"])
+        size.update(record["licences"]["bytes"])
+    return {licence: (documents[licence], size[licence]) for licence in sorted(documents)}
+
+
+def describe(
+    root: Path,
+    recipe: Recipe,
+    plan: dict,
+    tally: list[dict],
+    files: list[dict],
+    licences: dict[str, tuple[int, int]],
+    pad: str,
+) -> tuple[dict, dict[str, dict[str, int]]]:
+    """Write what stands beside the data of a dataset: card, Croissant, manifest.
+
+    files: the data's entries of the manifest. tally: curation's. licences: documents and bytes.
+    Returns rows (None where there are none) by path, and by configuration and split.
+    """
+    name = recipe.publish.name
+    splits, views = _rows(files, plan), configs.views([file["path"] for file in files], plan)
+    text = card(name, _shown(recipe), tally, plan, licences, splits, views, pad)
+    (root / "README.md").write_text(text, "utf-8")
+    languages = {row["language"] for row in tally if not row["step"] and "_" in row["language"]}
+    schemas = {view: configs.SCHEMAS[view.partition("-")[0]] for view in views}
+    tags = sorted(map(bcp47, languages))
+    described = croissant(name, files, views, schemas, set(licences), tags)
+    write_json(root / "croissant.json", described)
+    files = files + [entry(root, root / name, None) for name in ("README.md", "croissant.json")]
+    manifest = write_manifest(root, "parquet", name, files, splits)
+    return {root / file["path"]: file["rows"] for file in files} | {manifest: None}, splits
 
 
 def _run(context: Context) -> Result:
-    directory = context.directory / "dataset"
-    texts = curated_shards(context)
-    stems = [path.with_suffix("") for path in context.outputs("encode", ".bin")]
-    licences = set()
-    for path in texts:
-        licences |= set(pq.read_table(path, columns=["license"])["license"].unique().to_pylist())
-    known = sorted(licence or "unknown" for licence in licences)
-    bar = context.bar("parquet", len(texts) + len(stems))
-    text_sizes = [_uncompressed(path) for path in texts]
-    token_sizes = [path.with_name(path.name + ".bin").stat().st_size for path in stems]
-    files = {
-        "text": _write_config(
-            _text, texts, text_sizes, directory / "data" / "text", context.recipe, bar
-        ),
-        "tokenized": _write_config(
-            _tokenized, stems, token_sizes, directory / "data" / "tokenized", context.recipe, bar
-        ),
-    }
-    card = directory / "README.md"
-    card.write_text(_card(context, files, known), "utf-8")
-    checksums = {
-        str(path.relative_to(directory)): n for rows in files.values() for path, n in rows.items()
-    }
-    outputs: dict[Path, int | None] = {card: None}
-    for rows in files.values():
-        outputs |= rows
+    recipe, root = context.recipe, context.directory / "dataset"
+    plan = read_json(context.input("plan") / "plan.json")
+    jobs = context.splits(lambda: _jobs(context, plan))
+    records = context.map(
+        "write", "publish.write", jobs, str(context.directory), str(context.input("plan")),
+        str(context.input("encode")), recipe.seed, recipe.plan.validation.fraction,
+    )  # fmt: skip
+    joins = configs.validation_jobs(jobs, records, recipe.publish.shard_bytes)
+    joined = context.map("validation", "publish.validation", joins, str(context.directory))
+    files = [record["entry"] for record in [*records, *joined]]
+    _warn_of_many(context, files)
+    tally = context.manifest("curate")["metrics"]["tally"]
+    pad = read_json(context.input("tokenizer") / "tokenizer_config.json")["pad_token"]
+    outputs, splits = describe(root, recipe, plan, tally, files, licences_of(records), pad)
     total = sum(path.stat().st_size for path in outputs)
     return Result(
         outputs,
-        {"rows": checksums},
-        f"{sum(files['text'].values()):,} documents as text and tokens, {total / 1e6:.1f} MB",
+        {"splits": splits},
+        f"{sum(splits['text'].values()):,} documents as text and tokens, "
+        f"{splits['packed']['train']:,} sequences, {total / 1e6:.1f} MB",
     )
 
 
-def _uncompressed(path: Path) -> int:
-    metadata = pq.read_metadata(path)
-    return sum(metadata.row_group(g).total_byte_size for g in range(metadata.num_row_groups))
+def _warn_of_many(context: Context, files: list[dict]) -> None:
+    """Say when a folder has more files than the Hub takes."""
+    folders = Counter(file["path"].rpartition("/")[0] for file in files)
+    for folder, count in folders.items():
+        if count > MOST_FILES:
+            context.warn(
+                f"{folder}: {count:,} files, the Hub takes {MOST_FILES:,} in a folder; raise "
+                f"publish.shard_bytes at least {-(-count // MOST_FILES)} times"
+            )
 
 
-def _config(recipe: Recipe) -> dict:
-    # The card shows the whole recipe, so the whole recipe counts, but for where and how fast.
-    return json.loads(recipe.model_dump_json(exclude={"out", "workers", "executor"}))
+def _shown(recipe: Recipe) -> dict:
+    """The recipe as the card shows it: without where and how fast."""
+    hidden = {"out", "workers", "tasks", "executor", "slurm"}
+    return json.loads(recipe.model_dump_json(exclude=hidden))
 
 
-STAGE = Stage("publish", 1, ("curate", "encode", "plan"), _config, _run, reads_metrics=True)
+# The card shows the recipe, so all of that counts.
+STAGE = Stage(
+    "publish", 2, ("curate", "tokenizer", "encode", "plan"), _shown, _run, reads_metrics=True
+)
