@@ -176,9 +176,7 @@ def test_steps_cover_every_sequence_once_and_cross_no_phase(phases, micro, times
 
 
 def test_a_batch_grows_in_whole_micro_batches_to_its_size():
-    made = course(
-        (1000, 8), batch_size=40, micro_batch_size=4, first_batch_size=8, batch_ramp=0.5
-    )
+    made = course((1000, 8), batch_size=40, micro_batch_size=4, first_batch_size=8, batch_ramp=0.5)
     sizes = [made.batch_size(tokens, 8) for tokens in range(0, 8000, 10)]
     assert sizes[0] == 8 and sizes[400] == sizes[-1] == 40
     assert all(a <= b <= a + 4 for a, b in pairwise(sizes))
@@ -186,7 +184,9 @@ def test_a_batch_grows_in_whole_micro_batches_to_its_size():
 
 
 def test_more_decay_than_training_is_refused():
-    with pytest.raises(ValueError, match="decay and tails take 110 tokens, expected at most .* 100"):
+    with pytest.raises(
+        ValueError, match=r"decay and tails take 110 tokens, expected at most .* 100"
+    ):
         course((100, 1), decay=0.9, tails=(Tail(0.2, 0.1),))
 
 
