@@ -129,7 +129,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[0]
+        first = str(error).strip().split("\n")[0].split(". ")[0]
         raise RankError(
             f"another rank is gone or can't be reached ({first}); run the same command again to go "
             "on from the last checkpoint"

@@ -58,8 +58,8 @@ def run_batch(
     main = balance = mtp = 0.0
     loads = [torch.zeros(r.weight.shape[0], dtype=torch.float64) for r in model.routers]
     token_losses = [labels.new_empty((0, step.length), dtype=torch.float32)]
-    for rows in torch.arange(labels.shape[0]).split(step.micro):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
+    for start in range(0, labels.shape[0], step.micro):
+        part = slice(start, start + step.micro)
         losses = model.losses(batch["input_ids"][part], labels[part], real[part])
         main_mean = losses.main / tokens
         mtp_means = [v / n for v, n in zip(losses.mtp, mtp_tokens, strict=True)]
