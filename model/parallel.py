@@ -8,9 +8,10 @@ them up and sends the sum to all), which moves as little as a ring does and leav
 sum to nobody. So ranks agree to the bit, and 2 ranks with a micro-batch each give the bits of one
 rank with two.
 
-Ranks are processes: `torchrun` starts them, or `pipelines/train_ranks.py`; both say who is who in
-RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Messages are JSON in bytes, never pickles. On the CPU
-they travel by gloo. `ALONE` is one process, without any of it.
+Ranks are processes. torchrun starts them on any number of machines and says who is who in RANK,
+WORLD_SIZE, MASTER_ADDR and MASTER_PORT; on one machine they can meet at a file instead. Messages
+are JSON in bytes, never pickles. On the CPU they travel by gloo. `ALONE` is one process, without
+any of it.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -105,18 +107,23 @@ ALONE = Ranks()
 
 
 def launched() -> bool:
-    """Whether this process was started as one of several ranks."""
+    """Whether the environment says that this process is one of several ranks, as torchrun does."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
-def join() -> Iterator[Ranks]:
-    """Meet the other ranks that the environment tells of, and part from them at the end."""
-    if not launched():
+def join(place: Path | None = None, rank: int = 0, count: int = 1) -> Iterator[Ranks]:
+    """Meet the other ranks, and part from them at the end.
+
+    They meet at the file `place` as rank `rank` of `count` or, without one, where and as what the
+    environment tells; a process that was not launched as a rank is `ALONE`.
+    """
+    if place is None and not launched():
         yield ALONE
         return
+    at = {} if place is None else {"init_method": place.as_uri(), "rank": rank, "world_size": count}
     with _told():
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        dist.init_process_group("gloo", timeout=PATIENCE, **at)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
