@@ -6,73 +6,152 @@ moments in two more, all under their parameters' names), and `checkpoint.json` w
 is not a tensor and the size and SHA-256 of every file. The folder is written beside its final name
 and renamed when complete. On loading, the newest folder whose files all match their sums is taken,
 so one that a full disk, a crash or a bad copy damaged is passed over for the one before it.
+
+`CheckpointWriter` does the writing beside the training: tensors are copied at once, which takes a
+moment and their size in memory, and a thread writes the copy. One is written at a time.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
 
 MANIFEST = "checkpoint.json"
 log = logging.getLogger(__name__)
 
+# It warns that there is one process, which is what no_dist says. For good, and not around the call:
+# a thread must not change the filters of the others.
+warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")
+
+
+class CheckpointWriter:
+    """Writes checkpoints into `root` in a thread, one after another; see `save_checkpoint`.
+
+    Leaving it as a context waits for the last one. What went wrong is raised by the next call.
+    """
+
+    def __init__(self, root: Path, keep: int, keep_every: int = 0) -> None:
+        self.root, self.keep, self.keep_every = root, keep, keep_every
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[Path] | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        # An error on its way out tells more than what it may have done to the checkpoint.
+        with contextlib.nullcontext() if kind is None else contextlib.suppress(OSError):
+            self.wait()
+        self._thread.shutdown()
+
+    def save(self, step: int, parts: list[dict[str, Tensor]], state: dict) -> None:
+        """Copy the tensors, and write them when the checkpoint before is done."""
+        self.wait()
+        copies = [{n: t.detach().to("cpu", copy=True) for n, t in p.items()} for p in parts]
+        self._writing = self._thread.submit(
+            save_checkpoint, self.root, step, copies, state, self.keep, self.keep_every
+        )
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything has so far; wait for nothing."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the checkpoint being written. Raises OSError if it could not be."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
 
 def save_checkpoint(
-    root: Path, step: int, parts: list[dict[str, Tensor]], state: dict, keep: int
+    root: Path,
+    step: int,
+    parts: list[dict[str, Tensor]],
+    state: dict,
+    keep: int,
+    keep_every: int = 0,
 ) -> Path:
     """Write `root/step-…` and delete all but the newest `keep` checkpoints; give its path.
 
-    Each of `parts` becomes one file; their names must not repeat. `state` must be JSON.
+    Each of `parts` becomes one file; their names must not repeat. `state` must be JSON. Those whose
+    step `keep_every` divides are not deleted. Raises OSError, and leaves nothing of it and all of
+    the others, if it could not be written.
     """
     target = root / f"step-{step:08d}"
     beside = root / f".writing-{target.name}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
     tensors = {name: tensor.detach() for part in parts for name, tensor in part.items()}
-    files = {name: i for i, part in enumerate(parts, 1) for name in part}
     if len(tensors) != sum(map(len, parts)):
         raise ValueError(f"checkpoint {target}: a tensor's name appears in two parts")
-    with warnings.catch_warnings():
-        # It warns that there is one process, which is what no_dist says.
-        warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")
-        dcp.save(
-            tensors,
-            storage_writer=HuggingFaceStorageWriter(str(beside), fqn_to_index_mapping=files),
-            no_dist=True,
-        )
-    written = sorted(path for path in beside.iterdir())
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        _write(beside, step, tensors, parts, state)
+        if target.exists():
+            shutil.rmtree(target)
+        beside.replace(target)
+    except (OSError, CheckpointException) as error:
+        shutil.rmtree(beside, ignore_errors=True)  # it may be what fills the disk
+        cause: BaseException = error
+        if isinstance(error, CheckpointException):
+            cause = next(iter(error.failures.values()))[0]
+        raise OSError(
+            f"{target}: the checkpoint could not be written ({cause}); those before it are whole: "
+            "make room and run the same command again to go on from the last"
+        ) from error
+    for old in _checkpoints(root)[keep:]:
+        if not keep_every or _step(old) % keep_every:
+            shutil.rmtree(old)
+    return target
+
+
+def _write(
+    folder: Path, step: int, tensors: dict[str, Tensor], parts: list[dict[str, Tensor]], state: dict
+) -> None:
+    files = {name: i for i, part in enumerate(parts, 1) for name in part}
+    dcp.save(
+        tensors,
+        storage_writer=HuggingFaceStorageWriter(str(folder), fqn_to_index_mapping=files),
+        no_dist=True,
+    )
+    written = sorted(path for path in folder.iterdir())
     manifest = {
         "step": step,
         "state": state,
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in written},
     }
-    (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    if target.exists():
-        shutil.rmtree(target)
-    beside.replace(target)
-    for old in _checkpoints(root)[keep:]:
-        shutil.rmtree(old)
-    return target
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def load_checkpoint(root: Path, tensors: dict[str, Tensor], settings: dict) -> dict | None:
     """Fill `tensors` in place from the newest undamaged checkpoint under `root`; give its state.
 
-    None if there is no checkpoint at all. Raises ValueError if there are some but all are damaged,
-    if `state["settings"]` is not `settings` (two levels of JSON), or if other tensors were saved.
+    None if there is no checkpoint at all. Raises what `find_checkpoint` and `read_checkpoint` do.
+    """
+    path = find_checkpoint(root)
+    return None if path is None else read_checkpoint(path, tensors, settings)
+
+
+def find_checkpoint(root: Path) -> Path | None:
+    """The newest undamaged checkpoint under `root`, None if there is none at all.
+
+    Reads all its bytes. Raises ValueError if there are some but all are damaged.
     """
     damage = []
     for path in _checkpoints(root):
         problem = find_damage(path)
         if problem is None:
-            return _load(path, tensors, settings)
+            return path
         log.warning("checkpoint passed over: %s", problem)
         damage.append(problem)
     if damage:
@@ -107,7 +186,14 @@ def find_damage(path: Path) -> str | None:
     return None
 
 
-def _load(path: Path, tensors: dict[str, Tensor], settings: dict) -> dict:
+def read_checkpoint(path: Path, tensors: dict[str, Tensor], settings: dict) -> dict:
+    """Fill `tensors` in place from a checkpoint; give its state.
+
+    Raises ValueError if `state["settings"]` is not `settings` (two levels of JSON), if other
+    tensors were saved, or if the folder is not there.
+    """
+    if not path.is_dir():
+        raise ValueError(f"{path} is not there, expected a folder that all ranks see")
     state = json.loads((path / MANIFEST).read_bytes())["state"]
     for section, values in settings.items():
         before = state["settings"].get(section, {})
@@ -128,15 +214,19 @@ def _load(path: Path, tensors: dict[str, Tensor], settings: dict) -> dict:
             f"{path}: {len(names)} tensors differ from this model's; {first} is saved as "
             f"{found.get(first)}, expected {wanted.get(first)}"
         )
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")
+    with torch.no_grad():
         dcp.load(tensors, storage_reader=reader, no_dist=True)
     return state
 
 
 def _checkpoints(root: Path) -> list[Path]:
     """The finished checkpoint folders, newest first."""
-    return sorted((p for p in root.glob("step-*") if p.is_dir()), reverse=True)
+    found = [p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdecimal()]
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _sha256(path: Path) -> str:

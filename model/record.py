@@ -2,13 +2,17 @@
 
 `metrics.jsonl` is the truth: each line is flushed as it is written, so a killed run leaves at most
 one cut line. A run that continues from a checkpoint first cuts the file back to it, and the steps
-done again write their lines again.
+done again write their lines again. TensorBoard and Weights & Biases get the numbers of each line;
+the latter only when asked for, and then has to be installed: it sends them to its servers.
 """
 
+import importlib.util
 import json
 import math
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 
 def cut_back(metrics: Path, step: int) -> None:
@@ -30,13 +34,22 @@ def cut_back(metrics: Path, step: int) -> None:
 class Record:
     """Writes lines to `out/metrics.jsonl` and `out/tensorboard/`, and passes them to `progress`.
 
-    `step` is the last one that stands: TensorBoard hides what it has of later ones.
+    `step` is the last one that stands: TensorBoard hides what it has of later ones. `wandb` names a
+    project of Weights & Biases to write to as well, one run for the folder however often it is
+    continued. Raises ValueError if that is not installed.
     """
 
-    def __init__(self, out: Path, step: int, progress: Callable[[dict], None] | None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        step: int,
+        progress: Callable[[dict], None] | None = None,
+        wandb: str | None = None,
+    ) -> None:
         # Imported here: it takes a second, and only training needs it.
         from torch.utils.tensorboard import SummaryWriter
 
+        self.wandb = _open_wandb(out, wandb) if wandb is not None else None
         self.file = (out / "metrics.jsonl").open("a", encoding="utf-8")
         self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
         self.progress = progress
@@ -47,6 +60,8 @@ class Record:
     def __exit__(self, *_: object) -> None:
         self.file.close()
         self.board.close()
+        if self.wandb is not None:
+            self.wandb.finish()
 
     def write(self, line: dict) -> None:
         """Write one line: numbers, and dictionaries and lists of them, under names.
@@ -56,10 +71,33 @@ class Record:
         line = _without_nan(line)
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
-        for name, value in _scalars(line):
+        scalars = dict(_scalars(line))
+        for name, value in scalars.items():
             self.board.add_scalar(name, value, line["step"])
+        if self.wandb is not None:
+            self.wandb.log(scalars, step=line["step"])
         if self.progress is not None:
             self.progress(line)
+
+
+def check_wandb() -> None:
+    """Raise ValueError if Weights & Biases is asked for and not installed."""
+    if importlib.util.find_spec("wandb") is None:
+        raise ValueError(
+            "wandb: Weights & Biases is not installed; `pip install wandb`, or leave `wandb` out: "
+            "TensorBoard has the same numbers"
+        )
+
+
+def _open_wandb(out: Path, project: str) -> Any:
+    check_wandb()
+    import wandb
+
+    # A random name, kept: it is in nothing that the run computes.
+    name = out / "wandb-run"
+    if not name.exists():
+        name.write_text(uuid.uuid4().hex)
+    return wandb.init(project=project, id=name.read_text(), resume="allow", dir=str(out))
 
 
 def _scalars(line: dict) -> Iterator[tuple[str, float]]:
@@ -72,12 +110,16 @@ def _scalars(line: dict) -> Iterator[tuple[str, float]]:
     for layer, load in enumerate(line.get("expert_load", [])):
         # 1 when even: how much longer the busiest expert makes everyone wait.
         yield f"busiest_expert/{layer}", max(load) * len(load)
-    for name, result in line.get("eval", {}).items():
-        if result["loss"] is not None:
-            yield f"eval/{name}", result["loss"]
+    for kind in ("eval", "average_eval"):
+        for name, result in line.get(kind, {}).items():
+            for key, end in (("loss", ""), ("bits_per_byte", "/bits_per_byte")):
+                if result.get(key) is not None:
+                    yield f"{kind}/{name}{end}", result[key]
 
 
 def _without_nan(value: object) -> object:
     if isinstance(value, dict):
         return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

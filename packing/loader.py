@@ -107,10 +107,18 @@ class Loader:
         position -= self.ends[k] - rows.count
         return rows.pieces(order[position] if order else position)
 
+    def phase_end(self, position: int) -> int:
+        """The position behind the last of the set that holds this one."""
+        return self.ends[bisect_right(self.ends, position)]
+
+    def length(self, position: int) -> int:
+        """Tokens of the sequence at a position."""
+        return self.sets[bisect_right(self.ends, position)][0].length
+
     def batch(self, first: int, size: int) -> dict[str, torch.Tensor]:
-        """The batch of positions first … first + size - 1, cut off at the end."""
-        positions = range(first, min(first + size, len(self)))
-        shape = (len(positions), self.sets[0][0].length)
+        """The batch of positions first … first + size - 1, cut off at its set's end."""
+        positions = range(first, min(first + size, self.phase_end(first)))
+        shape = (len(positions), self.length(first))
         ids = np.full(shape, self.pad, np.int64)
         documents = np.full(shape, -1, np.int32)
         sources = np.full(shape, -1, np.int32)
@@ -136,5 +144,7 @@ class Loader:
 
     def batches(self, batch_size: int, consumed: int = 0) -> Iterator[dict[str, torch.Tensor]]:
         """Batches from the sequence numbered `consumed` on; the last may be smaller."""
-        for first in range(consumed, len(self), batch_size):
-            yield self.batch(first, batch_size)
+        while consumed < len(self):
+            batch = self.batch(consumed, batch_size)
+            yield batch
+            consumed += len(batch["sequence_index"])

@@ -77,7 +77,10 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
     """Run stages by name and print what was made; the report is of the stages up to `last`."""
     from pipelines.line import stages
     from pipelines.runner import lock, make_progress, run_stage
+    from pipelines.train_ranks import dismiss, follow, follows
 
+    if follows():  # torchrun started this process beside rank 0
+        return follow()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     line = [stage for stage in stages(recipe, last) if stage.name in names]
     manifests: list[dict] = []
@@ -87,6 +90,8 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
             if not console.is_terminal:  # no bars there: say at least what is done
                 line_done = f"{stage.name}: {manifests[-1]['summary']}"
                 console.print(line_done, soft_wrap=True, markup=False, highlight=False)
+    if not any(m["stage"] == "train" and m["fresh"] for m in manifests):
+        dismiss()
     table = Table(title=f"{recipe.name}: what was made", title_justify="left")
     for column in ("stage", "result", "where", "time"):
         table.add_column(column, justify="right" if column == "time" else "left")
@@ -110,12 +115,14 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
 
 def _print_validation(validation: dict) -> None:
     """Print the loss on held-out documents beside the entropy of their tokens."""
-    table = Table(title="held-out documents, nats per token", title_justify="left")
-    for column in ("domain", "tokens", "loss", "unigram entropy", "loss / entropy"):
+    table = Table(title="held-out documents, loss in nats per token", title_justify="left")
+    columns = ("domain", "tokens", "loss", "bits per byte", "unigram entropy", "loss / entropy")
+    for column in columns:
         table.add_column(column, justify="left" if column == "domain" else "right")
     for domain, entry in validation.items():
         ratio = f"{entry['ratio']:.1%}" if entry["ratio"] is not None else "-"
-        numbers = (f"{entry['loss']:.3f}", f"{entry['unigram_entropy']:.3f}", ratio)
+        bits = f"{entry['bits_per_byte']:.3f}" if entry["bits_per_byte"] is not None else "-"
+        numbers = (f"{entry['loss']:.3f}", bits, f"{entry['unigram_entropy']:.3f}", ratio)
         table.add_row(domain, f"{entry['tokens']:,}", *numbers)
     console.print(table)
 

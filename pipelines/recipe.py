@@ -227,35 +227,70 @@ class PlanSection(Section):
         return self
 
 
+# Of training: a share of the run's tokens if at most 1, a number of tokens above.
+Amount = Annotated[float, Field(ge=0)]
+
+
+class TailSection(Section):
+    """A stretch at the end of training at a constant rate: how much, and the ratio to the peak."""
+
+    amount: Annotated[float, Field(gt=0)]
+    ratio: Fraction
+
+
 class TrainSection(Section):
-    """The model (a preset, and fields of it to change) and the optimisation."""
+    """The model (a preset, and fields of it to change) and the optimisation.
+
+    What is not about processes is explained in `model/train_config.py`. `ranks`: processes of this
+    machine that share each batch. `wandb`: a project of Weights & Biases to write to as well.
+    """
 
     preset: str = "quickstart"
     model: dict[str, Any] = {}
     precision: Literal["fp32", "fp8"] = "fp32"
+    recompute: bool = False
     batch_size: Positive = 8
     micro_batch_size: Positive | None = None
+    first_batch_size: Positive | None = None
+    batch_ramp: Amount = 0.0
     learning_rate: Annotated[float, Field(gt=0)] = 2.2e-4
-    min_lr_ratio: Fraction = 0.1
     warmup_steps: Annotated[int, Field(ge=0)] = 20
-    decay_fraction: Fraction = 0.3
+    decay: Amount = 0.3
+    min_lr_ratio: Fraction = 0.1
+    tails: tuple[TailSection, ...] = ()
     embedding_scale: Annotated[float, Field(gt=0)] = 1.0
     head_scale: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 1.0
+    moments: Literal["float32", "bfloat16"] = "float32"
     mtp_weight: Annotated[float, Field(ge=0)] = 0.3
+    late_mtp_weight: Annotated[float, Field(ge=0)] = 0.1
+    mtp_switch: Amount = 10 / 14.8
     balance_alpha: Annotated[float, Field(ge=0)] = 1e-4
     bias_update_speed: Annotated[float, Field(ge=0)] = 1e-3
+    bias_update_until: Amount = 14.3 / 14.8
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_every: Positive = 1
     checkpoint_every: Positive = 100
     keep_checkpoints: Positive = 2
+    keep_every: Annotated[int, Field(ge=0)] = 0
     eval_every: Positive = 200
     threads: Positive | None = None
+    ranks: Positive = 1
+    wandb: str | None = None
 
     @model_validator(mode="after")
     def _whole_parts(self) -> "TrainSection":
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+        micro, first = self.micro_batch_size, self.first_batch_size
+        if micro and self.batch_size % micro:
             raise ValueError(
-                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"micro_batch_size {micro} does not divide batch_size {self.batch_size}"
+            )
+        if (first is None) != (self.batch_ramp == 0):
+            raise ValueError("first_batch_size and batch_ramp go together: expected both or none")
+        if first and not (micro and first % micro == 0 and first <= self.batch_size):
+            raise ValueError(
+                f"first_batch_size {first} is not a multiple of micro_batch_size {micro}, up to "
                 f"batch_size {self.batch_size}"
             )
         return self

@@ -1,6 +1,8 @@
 """Small models with loud weights, the same model in transformers, and batches."""
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,3 +101,13 @@ def tokens():
         return torch.randint(0, 97, (sequences, length), generator=generator)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trainee():
+    """The module `trainee.py`, which tests also run as a process."""
+    path = Path(__file__).with_name("trainee.py")
+    spec = importlib.util.spec_from_file_location("trainee", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,11 +1,12 @@
 import json
 import shutil
+import threading
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import find_damage, load_checkpoint, save_checkpoint
+from model.checkpoint import CheckpointWriter, find_damage, load_checkpoint, save_checkpoint
 
 SETTINGS = {"model": {"size": 4}, "training": {"seed": 1}}
 
@@ -132,3 +133,82 @@ def test_other_tensors_are_refused_by_name(tmp_path):
 def test_a_name_in_two_parts_is_refused(tmp_path):
     with pytest.raises(ValueError, match="two parts"):
         save_checkpoint(tmp_path, 1, [{"a": torch.zeros(1)}, {"a": torch.zeros(1)}], {}, 2)
+
+
+def names(root) -> list[str]:
+    return sorted(p.name for p in root.iterdir())
+
+
+def test_every_so_many_are_kept_for_good(tmp_path):
+    for step in range(1, 12):
+        save_checkpoint(tmp_path, step, parts(step), {"settings": SETTINGS}, 2, keep_every=4)
+    assert [int(name[5:]) for name in names(tmp_path)] == [4, 8, 10, 11]
+
+
+def test_the_newest_is_by_number_and_other_folders_are_left_alone(tmp_path):
+    for step in (99_999_999, 100_000_000):
+        save(tmp_path, step)
+    (tmp_path / "step-of-mine").mkdir()
+    save(tmp_path, 100_000_001)
+    assert names(tmp_path) == ["step-100000000", "step-100000001", "step-of-mine"]
+    assert load_checkpoint(tmp_path, blank(), SETTINGS)["n"] == 100_000_001
+
+
+def test_what_is_written_beside_the_training_is_what_was_there_when_it_was_asked_for(tmp_path):
+    tensors = parts(1.0)
+    with CheckpointWriter(tmp_path, 2) as writer:
+        writer.save(1, tensors, {"settings": SETTINGS, "n": 1})
+        for part in tensors:
+            for tensor in part.values():
+                tensor.fill_(7.0)
+    found = blank()
+    load_checkpoint(tmp_path, found, SETTINGS)
+    for part in parts(1.0):
+        for name, tensor in part.items():
+            assert torch.equal(found[name], tensor)
+
+
+def test_training_goes_on_while_one_is_written_and_waits_before_the_next(tmp_path, monkeypatch):
+    from model import checkpoint
+
+    gate, begun, order = threading.Event(), threading.Event(), []
+    original = checkpoint._write
+
+    def slow(folder, step, *rest):
+        begun.set()
+        gate.wait(30)
+        original(folder, step, *rest)
+        order.append(step)
+
+    monkeypatch.setattr(checkpoint, "_write", slow)
+    with CheckpointWriter(tmp_path, 5) as writer:
+        writer.save(1, parts(1.0), {"settings": SETTINGS})
+        assert begun.wait(30)
+        writer.check()  # neither waits nor complains
+        assert not list(tmp_path.glob("step-*"))
+        threading.Timer(0.05, gate.set).start()
+        writer.save(2, parts(2.0), {"settings": SETTINGS})
+        assert order[0] == 1 and (tmp_path / "step-00000001").is_dir()
+    assert order == [1, 2] and names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_what_went_wrong_in_the_writing_is_heard_at_the_next_call_and_at_the_end(tmp_path):
+    (tmp_path / "file").write_text("")
+    root = tmp_path / "file" / "checkpoints"
+    writer = CheckpointWriter(root, 2)
+    writer.save(1, parts(1.0), {"settings": SETTINGS})
+    with pytest.raises(OSError, match="step-00000001: the checkpoint could not be written"):
+        writer.save(2, parts(1.0), {"settings": SETTINGS})
+    with pytest.raises(OSError, match="step-00000003"), writer:
+        writer.save(3, parts(1.0), {"settings": SETTINGS})
+    # Another error on its way out is not hidden by it.
+    with pytest.raises(KeyError), CheckpointWriter(root, 2) as writer:
+        writer.save(4, parts(1.0), {"settings": SETTINGS})
+        raise KeyError("first")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    from model.checkpoint import read_checkpoint
+
+    with pytest.raises(ValueError, match="step-00000001 is not there"):
+        read_checkpoint(tmp_path / "step-00000001", blank(), SETTINGS)

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import math
 import os
@@ -7,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,19 +14,25 @@ import torch
 from safetensors.torch import load_file
 
 from model.config import ModelConfig
-from model.trainer import TrainConfig, train
+from model.trainer import EvaluationSet, train
 from model.transformer import Transformer
 
 TRAINEE = Path(__file__).with_name("trainee.py")
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(scope="module")
-def trainee():
-    spec = importlib.util.spec_from_file_location("trainee", TRAINEE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# Everything at once that a step may depend on: what is saved must be enough to go on from.
+EVERYTHING = {
+    "moments": "bfloat16",
+    "average": 0.9,
+    "average_every": 2,
+    "batch_size": 8,
+    "first_batch_size": 2,
+    "batch_ramp": 0.5,
+    "late_mtp_weight": 0.05,
+    "bias_update_until": 0.7,
+    "decay": 0.5,
+    "tails": [{"amount": 0.1, "ratio": 0.02}],
+}
 
 
 def lines(out: Path) -> list[dict]:
@@ -36,24 +42,25 @@ def lines(out: Path) -> list[dict]:
 def steps(out: Path) -> list[dict]:
     """The lines of steps, without what depends on the clock."""
     return [
-        {k: v for k, v in line.items() if k != "tokens_per_second"}
+        {k: v for k, v in line.items() if k not in ("tokens_per_second", "mfu")}
         for line in lines(out)
         if "eval" not in line
     ]
 
 
-def weights(out: Path) -> bytes:
-    return (out / "final" / "model.safetensors").read_bytes()
+def weights(out: Path, folder: str = "final") -> bytes:
+    return (out / folder / "model.safetensors").read_bytes()
 
 
 def test_a_run_learns_and_records_every_step(trainee, tmp_path):
     result = train(
         trainee.MODEL,
-        trainee.config(40, checkpoint_every=0),
-        trainee.batches,
-        {"held out": trainee.held_out},
+        trainee.config(checkpoint_every=0),
+        trainee.steps(40),
+        trainee.HELD_OUT,
         tmp_path,
-        source_names=["even", "odd"],
+        source_names=trainee.NAMES,
+        peak=1e9,
     )
     record = steps(tmp_path)
     assert [line["step"] for line in record] == list(range(1, 41))
@@ -68,13 +75,35 @@ def test_a_run_learns_and_records_every_step(trainee, tmp_path):
     evaluations = [line for line in lines(tmp_path) if "eval" in line]
     assert [line["step"] for line in evaluations] == list(range(5, 41, 5))
     assert evaluations[-1]["eval"] == result["evaluation"]
-    assert result["evaluation"]["held out"]["tokens"] == 3 * 32 + 15
-    assert result["status"] == "complete"
+    assert (result["status"], result["step"], result["steps"]) == ("complete", 40, 40)
+    assert all(line["mfu"] > 0 for line in lines(tmp_path) if "eval" not in line)
     assert any((tmp_path / "tensorboard").iterdir())
 
 
+def test_the_share_of_the_peak_is_operations_a_second(trainee, tmp_path):
+    from model.flops import training_operations
+
+    train(trainee.MODEL, trainee.config(), trainee.steps(1), {}, tmp_path, peak=1e9)
+    (line,) = lines(tmp_path)
+    a_token = training_operations(trainee.MODEL, 32)
+    assert line["mfu"] * 1e9 == pytest.approx(line["tokens_per_second"] * a_token)
+
+
+def test_operations_are_six_for_each_weight_that_a_token_meets_plus_attention(trainee):
+    from model.flops import training_operations
+
+    config = trainee.MODEL
+    without = ModelConfig(**{**vars(config), "num_nextn_predict_layers": 0})
+    norms = 2 * 2 * 32 + 2 * 16 + 32  # two layers' and the last; they are no products
+    weights = without.parameter_count().active - norms
+    heads = 2 * (8 + 8) + 2 * 8  # products of a query with a key, and of its weight with a value
+    for length in (32, 512):
+        attention = 2 * heads * (length + 1) / 2
+        assert training_operations(without, length) == 6 * (weights + attention)
+
+
 def test_final_weights_are_float32_under_the_training_names(trainee, tmp_path):
-    train(trainee.MODEL, trainee.config(3), trainee.batches, {}, tmp_path)
+    train(trainee.MODEL, trainee.config(), trainee.steps(3), {}, tmp_path)
     state = load_file(tmp_path / "final" / "model.safetensors")
     raw = json.loads((tmp_path / "final" / "config.json").read_text())
     model = Transformer(ModelConfig.from_hugging_face(raw))
@@ -84,46 +113,135 @@ def test_final_weights_are_float32_under_the_training_names(trainee, tmp_path):
 
 
 def test_micro_batches_change_nothing_but_rounding(trainee, tmp_path):
-    for size in (1, 4):
-        changed = trainee.config(3, micro_batch_size=size)
-        train(trainee.MODEL, changed, trainee.batches, {}, tmp_path / str(size))
-    one, four = (steps(tmp_path / str(size)) for size in (1, 4))
-    for a, b in zip(one, four, strict=True):
-        for key in ("loss", "mtp_loss", "balance_loss", "grad_norm"):
-            assert a[key] == pytest.approx(b[key], rel=1e-4)
-        assert a["expert_load"] == b["expert_load"]
+    for size in (1, 2, 4):
+        changed = trainee.config(micro_batch_size=size, learning_rate=1e-3)
+        train(trainee.MODEL, changed, trainee.steps(3), {}, tmp_path / str(size))
+    whole = steps(tmp_path / "4")
+    for size in "12":
+        for a, b in zip(steps(tmp_path / size), whole, strict=True):
+            for key in ("loss", "mtp_loss", "balance_loss", "grad_norm"):
+                assert a[key] == pytest.approx(b[key], rel=1e-5)
+            assert a["expert_load"] == b["expert_load"]
+        parts, all_at_once = (
+            load_file(tmp_path / n / "final" / "model.safetensors") for n in (size, "4")
+        )
+        for name, tensor in all_at_once.items():
+            torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-5)
 
 
 def test_the_source_losses_average_to_the_loss(trainee, tmp_path):
-    names = ["even", "odd"]
-    train(trainee.MODEL, trainee.config(1), trainee.batches, {}, tmp_path, source_names=names)
+    names = trainee.NAMES
+    train(trainee.MODEL, trainee.config(), trainee.steps(1), {}, tmp_path, source_names=names)
     (line,) = steps(tmp_path)
-    batch = next(trainee.batches(0))
+    batch = trainee.sequences(0, 4)
     counted = batch["labels"] != -100
     counts = [(counted & (batch["source_ids"] == i)).sum().item() for i in (0, 1)]
     mean = sum(line["source_loss"][n] * c for n, c in zip(names, counts, strict=True)) / sum(counts)
     assert mean == pytest.approx(line["loss"], rel=1e-5)
 
 
+def test_a_source_without_a_name_is_refused(trainee, tmp_path):
+    with pytest.raises(ValueError, match="source id 1, expected below 1"):
+        train(trainee.MODEL, trainee.config(), trainee.steps(1), {}, tmp_path, source_names=["a"])
+
+
+def test_phases_of_other_lengths_come_in_batches_of_as_many_tokens(trainee, tmp_path):
+    supply = trainee.Phases((10, 32), (3, 64), (5, 16))
+    result = train(trainee.MODEL, trainee.config(), supply, {}, tmp_path)
+    ends = [line["sequences"] for line in steps(tmp_path)]
+    assert ends == [4, 8, 10, 12, 13, 18]
+    assert (result["status"], result["sequences"]) == ("complete", 18)
+
+
+def test_a_batch_grows(trainee, tmp_path):
+    settings = trainee.config(batch_size=8, first_batch_size=2, batch_ramp=0.6)
+    train(trainee.MODEL, settings, trainee.steps(15), {}, tmp_path)
+    ends = [0, *(line["sequences"] for line in steps(tmp_path))]
+    sizes = [b - a for a, b in pairwise(ends)]
+    assert sizes[0] == 2 and sizes[-2] == 8 and sizes[:-1] == sorted(sizes[:-1])
+    assert ends[-1] == 60
+
+
+def test_a_batch_that_is_not_what_the_phase_says_is_refused(trainee, tmp_path):
+    class Short(trainee.Phases):
+        def batch(self, first, size):
+            return super().batch(first, size - 1)
+
+    with pytest.raises(ValueError, match=r"sequence 0 has shape \(3, 32\), expected \(4, 32\)"):
+        train(trainee.MODEL, trainee.config(), Short((8, 32)), {}, tmp_path)
+
+
+def test_a_run_may_begin_from_weights_that_another_has_made(trainee, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(trainee.MODEL, trainee.config(), trainee.steps(20), {}, first)
+    start = first / "final"
+    train(trainee.MODEL, trainee.config(), trainee.steps(5), {}, second, start=start)
+    assert steps(second)[0]["loss"] < 0.7 * steps(first)[0]["loss"]
+    # It goes on by itself, but not when the weights that it began from are others.
+    train(trainee.MODEL, trainee.config(), trainee.steps(5), {}, second, start=start)
+    with pytest.raises(ValueError, match=r"run\.start was"):
+        train(trainee.MODEL, trainee.config(), trainee.steps(5), {}, second)
+    other = ModelConfig(**{**vars(trainee.MODEL), "vocab_size": 128})
+    with pytest.raises(ValueError, match=r"2 tensors differ .* lm_head.weight has the shape \(64"):
+        train(other, trainee.config(), trainee.steps(5), {}, tmp_path / "third", start=start)
+
+
 def test_continuing_a_finished_run_changes_nothing(trainee, tmp_path):
-    first = train(trainee.MODEL, trainee.config(3), trainee.batches, {}, tmp_path)
+    settings = trainee.config(average=0.9)
+    first = train(trainee.MODEL, settings, trainee.steps(3), trainee.HELD_OUT, tmp_path)
     before = weights(tmp_path), (tmp_path / "metrics.jsonl").read_text()
-    second = train(trainee.MODEL, trainee.config(3), trainee.batches, {}, tmp_path)
+    second = train(trainee.MODEL, settings, trainee.steps(3), trainee.HELD_OUT, tmp_path)
     assert first == second
     assert before == (weights(tmp_path), (tmp_path / "metrics.jsonl").read_text())
 
 
-def start(out: Path, count: int) -> subprocess.Popen:
+class Stop(Exception):
+    """Raised in the middle of a run."""
+
+
+@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_restart_after_any_number_of_steps_is_an_unbroken_run(trainee, tmp_path, settings):
+    settings = trainee.config(**settings | {"checkpoint_every": 3})
+    supply, whole = trainee.Phases((30, 32), (6, 64)), tmp_path / "whole"
+    torch.manual_seed(1)
+    train(trainee.MODEL, settings, supply, trainee.HELD_OUT, whole, source_names=trainee.NAMES)
+    count = len(steps(whole))
+    broken = tmp_path / "broken"
+    for last in (1, 4, 5, count - 1, None):
+
+        def stop(line, last=last):
+            if line["step"] == last and "eval" not in line:
+                raise Stop
+
+        torch.manual_seed(last or 0)  # the run draws nothing from here
+        arguments = (trainee.MODEL, settings, supply, trainee.HELD_OUT, broken)
+        if last is None:
+            train(*arguments, source_names=trainee.NAMES)
+        else:
+            with pytest.raises(Stop):
+                train(*arguments, source_names=trainee.NAMES, progress=stop)
+    assert steps(broken) == steps(whole)
+    assert [x for x in lines(broken) if "eval" in x] == [x for x in lines(whole) if "eval" in x]
+    for folder in ("final", "average")[: 1 + bool(settings.average)]:
+        assert weights(broken, folder) == weights(whole, folder)
+    newest = [max((out / "checkpoints").iterdir()) for out in (whole, broken)]
+    for path in newest[0].glob("*.safetensors"):
+        expected, found = load_file(path), load_file(newest[1] / path.name)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def start(out: Path, count: int, settings: dict | None = None) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TRAINEE), str(out), str(count)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    command = [sys.executable, str(TRAINEE), str(out), str(count), json.dumps(settings or {})]
+    return subprocess.Popen(command, env=environment, stdout=-1, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_lines(process: subprocess.Popen, out: Path, count: int) -> None:
     metrics = out / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < count:
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -131,40 +249,41 @@ def wait_for_lines(process: subprocess.Popen, out: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(trainee, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    names = {"source_names": ["even", "odd"]}
-    evaluation = {"held out": trainee.held_out}
-    train(trainee.MODEL, trainee.config(30), trainee.batches, evaluation, whole, **names)
+    settings, names = trainee.config(average=0.9), trainee.NAMES
+    arguments = (trainee.MODEL, settings, trainee.steps(30), trainee.HELD_OUT, whole)
+    train(*arguments, source_names=names)
     # The delay moves the kill into the writing of a line, of a checkpoint, or the middle of a step.
     for count, delay in ((1, 0.0), (11, 0.006), (24, 0.015)):
-        process = start(killed, 30)
+        process = start(killed, 30, {"average": 0.9})
         wait_for_lines(process, killed, count)
         time.sleep(delay)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    process = start(killed, 30)
+    process = start(killed, 30, {"average": 0.9})
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors.decode()
-    assert weights(killed) == weights(whole)
+    assert process.returncode == 0, errors
+    for folder in ("final", "average"):
+        assert weights(killed, folder) == weights(whole, folder)
     assert steps(killed) == steps(whole)
     assert [x for x in lines(killed) if "eval" in x] == [x for x in lines(whole) if "eval" in x]
 
 
 def test_a_terminated_run_saves_and_returns_and_then_continues(trainee, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(trainee.MODEL, trainee.config(8), trainee.batches, {}, whole)
+    train(trainee.MODEL, trainee.config(), trainee.steps(8), {}, whole)
 
     def terminate(line):
         if line["step"] == 3:
             signal.raise_signal(signal.SIGTERM)
 
-    settings = trainee.config(8, checkpoint_every=0)
+    arguments = (trainee.MODEL, trainee.config(checkpoint_every=0), trainee.steps(8), {}, stopped)
     handler = signal.getsignal(signal.SIGTERM)
-    result = train(trainee.MODEL, settings, trainee.batches, {}, stopped, progress=terminate)
+    result = train(*arguments, progress=terminate)
     assert (result["status"], result["step"]) == ("interrupted", 3)
     assert not (stopped / "final").exists()
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert train(trainee.MODEL, settings, trainee.batches, {}, stopped)["status"] == "complete"
+    assert train(*arguments)["status"] == "complete"
     assert weights(stopped) == weights(whole)
 
 
@@ -172,7 +291,7 @@ def test_a_run_may_live_in_a_thread(trainee, tmp_path):
     results = []
 
     def body():
-        results.append(train(trainee.MODEL, trainee.config(1), trainee.batches, {}, tmp_path))
+        results.append(train(trainee.MODEL, trainee.config(), trainee.steps(1), {}, tmp_path))
 
     thread = threading.Thread(target=body)
     thread.start()
@@ -181,129 +300,88 @@ def test_a_run_may_live_in_a_thread(trainee, tmp_path):
 
 
 def test_a_cut_line_of_the_record_is_dropped_on_resume(trainee, tmp_path):
-    whole = tmp_path / "whole"
-    train(trainee.MODEL, trainee.config(3), trainee.batches, {}, whole)
-    before = steps(whole)
-    with (whole / "metrics.jsonl").open("a") as file:
+    train(trainee.MODEL, trainee.config(), trainee.steps(3), {}, tmp_path)
+    before = steps(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1.0}\n{"step": 3, "lo')
-    train(trainee.MODEL, trainee.config(3), trainee.batches, {}, whole)
-    assert steps(whole) == before
+    train(trainee.MODEL, trainee.config(), trainee.steps(3), {}, tmp_path)
+    assert steps(tmp_path) == before
 
 
 def test_a_run_resumes_from_the_older_checkpoint_when_the_newer_is_damaged(trainee, tmp_path):
-    train(trainee.MODEL, trainee.config(6), trainee.batches, {}, tmp_path)
+    train(trainee.MODEL, trainee.config(), trainee.steps(6), {}, tmp_path)
     expected = weights(tmp_path), steps(tmp_path)
     newest = max((tmp_path / "checkpoints").iterdir())
     (newest / "model-00002-of-00003.safetensors").write_bytes(b"")
     seen = []
-    train(trainee.MODEL, trainee.config(6), trainee.batches, {}, tmp_path, progress=seen.append)
+    train(trainee.MODEL, trainee.config(), trainee.steps(6), {}, tmp_path, progress=seen.append)
     assert [line["step"] for line in seen] == [6]
     assert (weights(tmp_path), steps(tmp_path)) == expected
 
 
-@pytest.mark.parametrize("settings", [{"seed": 5}, {"learning_rate": 1e-3}, {"steps": 9}])
-def test_a_run_does_not_continue_under_other_settings(trainee, tmp_path, settings):
-    train(trainee.MODEL, trainee.config(2), trainee.batches, {}, tmp_path)
-    changed = {"steps": 2} | settings
-    with pytest.raises(ValueError, match=f"training.{next(iter(settings))}"):
-        train(trainee.MODEL, trainee.config(**changed), trainee.batches, {}, tmp_path)
+@pytest.mark.parametrize(
+    ("settings", "count", "key"),
+    [
+        ({"seed": 5}, 2, "training.seed"),
+        ({"learning_rate": 1e-3}, 2, "training.learning_rate"),
+        ({"moments": "bfloat16"}, 2, "training.moments"),
+        ({"average": 0.5}, 2, "training.average"),
+        ({}, 9, "run.sequences"),
+    ],
+)
+def test_a_run_does_not_continue_under_other_settings(trainee, tmp_path, settings, count, key):
+    train(trainee.MODEL, trainee.config(), trainee.steps(2), {}, tmp_path)
+    with pytest.raises(ValueError, match=key):
+        train(trainee.MODEL, trainee.config(**settings), trainee.steps(count), {}, tmp_path)
 
 
-def poisoned(trainee, bad_steps):
-    """A model whose embedding of token 63 is beyond float32, and batches that use it."""
+def test_the_average_of_the_weights_is_written_and_measured(trainee, tmp_path):
+    taken = []
 
-    def supply(consumed):
-        for i, batch in enumerate(trainee.batches(consumed), consumed // 4 + 1):
-            batch["input_ids"] = batch["input_ids"].clamp_max(62)
-            batch["labels"] = batch["labels"].clamp_max(62)
-            if i in bad_steps:
-                batch["input_ids"][0, 3] = 63
-            yield batch
+    def take(line):
+        if "eval" not in line:
+            taken.append(line["step"])
 
-    return supply
-
-
-@pytest.fixture
-def broken_embedding(monkeypatch):
-    from model import trainer
-
-    original = trainer.initialize
-
-    def initialize(model, seed, embedding_scale):
-        original(model, seed, embedding_scale)
-        model.model["embed_tokens"].weight.data[63] = math.inf
-
-    monkeypatch.setattr(trainer, "initialize", initialize)
-
-
-@pytest.mark.usefixtures("broken_embedding")
-def test_a_step_that_is_not_finite_is_skipped_and_recorded(trainee, tmp_path):
-    supply = poisoned(trainee, {2, 4})
-    train(trainee.MODEL, trainee.config(6, weight_decay=0.0), supply, {}, tmp_path)
-    record = steps(tmp_path)
-    assert [line["step"] for line in record if "skipped" in line] == [2, 4]
-    assert record[1]["loss"] is None
-    assert record[5]["loss"] < record[0]["loss"]
-    state = load_file(tmp_path / "final" / "model.safetensors")
-    assert all(
-        torch.isfinite(t).all() for n, t in state.items() if n != "model.embed_tokens.weight"
-    )
+    evaluation = {"held out": EvaluationSet(lambda: [trainee.sequences(100_000, 4)])}
+    settings = trainee.config(average=0.5, average_every=2, eval_every=2)
+    arguments = (trainee.MODEL, settings, trainee.steps(6), evaluation, tmp_path)
+    result = train(*arguments, progress=take)
+    own, average = (load_file(tmp_path / n / "model.safetensors") for n in ("final", "average"))
+    assert own.keys() == average.keys()
+    assert not torch.equal(own["lm_head.weight"], average["lm_head.weight"])
+    model = Transformer(trainee.MODEL)
+    losses = []
+    for state in (own, average):
+        model.load_state_dict(state)
+        batch = trainee.sequences(100_000, 4)
+        found = model.losses(batch["input_ids"], batch["labels"], batch["document_ids"] >= 0)
+        losses.append(found.main.item() / found.main_tokens)
+    assert result["evaluation"]["held out"]["loss"] == losses[0]
+    assert result["average_evaluation"]["held out"]["loss"] == losses[1] != losses[0]
+    assert lines(tmp_path)[-1]["average_eval"] == result["average_evaluation"]
+    assert result["average"] == str(tmp_path / "average")
 
 
-@pytest.mark.usefixtures("broken_embedding")
-def test_five_steps_in_a_row_that_are_not_finite_end_the_run(trainee, tmp_path):
-    supply = poisoned(trainee, {2, 4, 5, 6, 7, 8})
-    with pytest.raises(ArithmeticError, match="step 8"):
-        train(trainee.MODEL, trainee.config(20, weight_decay=0.0), supply, {}, tmp_path)
-
-
-def test_batches_that_end_early_are_named(trainee, tmp_path):
-    def two(consumed):
-        supply = trainee.batches(consumed)
-        yield next(supply)
-        yield next(supply)
-
-    with pytest.raises(ValueError, match="after 2 of 5 steps"):
-        train(trainee.MODEL, trainee.config(5), two, {}, tmp_path)
-
-
-def test_a_batch_that_is_too_large_is_refused(trainee, tmp_path):
-    changed = trainee.config(5, batch_size=2)
-    with pytest.raises(ValueError, match="batch of 4 sequences, expected batch_size 2"):
-        train(trainee.MODEL, changed, trainee.batches, {}, tmp_path)
-
-
-def test_a_last_batch_that_is_smaller_is_trained_on(trainee, tmp_path):
-    def supply(consumed):
-        yield next(trainee.batches(0))
-        yield next(trainee.batches(4, size=3))
-
-    result = train(trainee.MODEL, trainee.config(2), supply, {}, tmp_path)
-    assert (result["status"], result["sequences"]) == ("complete", 7)
+def test_moments_in_bfloat16_train_nearly_as_well_in_half_the_bytes(trainee, tmp_path):
+    for moments in ("float32", "bfloat16"):
+        settings = trainee.config(moments=moments)
+        train(trainee.MODEL, settings, trainee.steps(12), {}, tmp_path / moments)
+    high, low = (steps(tmp_path / m)[-1]["loss"] for m in ("float32", "bfloat16"))
+    assert high != low
+    assert low == pytest.approx(high, rel=0.05)
+    sizes = [
+        (max((tmp_path / m / "checkpoints").iterdir()) / "model-00002-of-00003.safetensors")
+        .stat()
+        .st_size
+        for m in ("float32", "bfloat16")
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_fp8_is_one_switch_and_trains_nearly_as_well(trainee, tmp_path):
     for precision in ("fp32", "fp8"):
-        changed = trainee.config(8, precision=precision, eval_every=0)
-        train(trainee.MODEL, changed, trainee.batches, {}, tmp_path / precision)
+        changed = trainee.config(precision=precision, eval_every=0)
+        train(trainee.MODEL, changed, trainee.steps(8), {}, tmp_path / precision)
     high, low = (steps(tmp_path / p)[-1]["loss"] for p in ("fp32", "fp8"))
     assert high != low
     assert low == pytest.approx(high, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"steps": 0}, "steps"),
-        ({"micro_batch_size": 3}, "micro_batch_size"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"warmup_steps": 11}, "warmup_steps"),
-        ({"precision": "bf16"}, "precision"),
-        ({"decay_fraction": 2.0}, "decay_fraction"),
-        ({"threads": 0}, "threads"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_by_name(changes, field):
-    settings = {"steps": 10, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3}
-    with pytest.raises(ValueError, match=field):
-        TrainConfig(**settings | changes)

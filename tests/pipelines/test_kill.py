@@ -144,6 +144,7 @@ def test_sigterm_in_training_saves_and_exits_well_and_the_run_goes_on(finished, 
 def test_two_runs_at_once_on_one_folder_are_refused(finished, line, make_run):
     run = make_run("twice")
     process = start_training(run, finished, line)
+    process.send_signal(signal.SIGSTOP)  # or it may be done before the other has begun
     _, err = run("train", "tiny.yaml", code=1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
