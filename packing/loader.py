@@ -16,13 +16,12 @@ Documents in a row see each other: the label of an end-of-document token is the 
 next document. For a supervised plan, open the loader with `apart`: then no label crosses from one
 document into the next, and `document_ids` tell an attention mask where they part.
 
-Where the time goes. A batch of 32,768 tokens in documents of about 100 tokens takes some 0.5 ms on
-one core: a third is finding each piece (its row in the plan, its offset in the index, its source:
-about 0.5 µs of Python a piece), a third copying the pieces, one slice of the map each, and a third
-writing the four arrays, 24 bytes a token, where a running sum over the changes at the pieces' ends
-is twice as fast as `np.repeat`. Long documents have fewer pieces and cost less, tiny ones more; see
-`tests/benchmarks/bench_packing_loader.py`. Fancy indexing of the map by token, at eight bytes of
-index for four of data, lost to the slices above 40 tokens a piece.
+Where the time goes. Finding a row's pieces takes about 2 µs of Python, which is most of it at L =
+512; `packing/native/rows.hpp` then writes 24 bytes a token in one pass over each row, at 200 to 300
+million tokens a second on one core, without the interpreter's lock. The same in NumPy (one slice of
+the map a piece, the other arrays as running sums) took 1.3 µs a piece: 22 to 51 million tokens a
+CPU second for documents of 30 to 100 tokens, against 105 to 230 here, and held the lock. See
+`tests/benchmarks/bench_packing_loader.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from packing._native import Shards
 from packing.mapped import MappedShard
 from packing.sequences import Pieces, Sequences, read_plan
 
@@ -57,9 +57,7 @@ class Loader:
         self.pad = pad
         self.apart = apart
         self._again = again
-        longest = max((rows.length for rows in sequences.sets), default=0)
-        self._padding = np.full(longest, pad, np.int32)
-        self._parts: list[tuple | None] = [None] * len(shards)
+        self._shards = Shards(len(shards))
 
     @classmethod
     def open(
@@ -132,49 +130,21 @@ class Loader:
         if size < 1:
             raise ValueError(f"a batch of {size} sequences, expected at least 1")
         last = min(first + size, self.phase_end(first))
-        length = self.length(first)
         found = self.sequences.pieces(first, last)
-        counts = np.diff(found.ends, prepend=0)
-        filled = np.diff(
-            np.append(0, np.cumsum(found.length, dtype=np.int64))[found.ends], prepend=0
-        )
-        self._check(found, filled, first, length)
-        slices, sources = self._look_up(found)
-
-        # One entry for each piece, and one of padding behind each row that is not full.
-        short = np.flatnonzero(filled < length)
-        pads = found.ends[short] + np.arange(len(short))
-        entries = np.ones(len(slices) + len(pads), bool)
-        entries[pads] = False
-        places = np.flatnonzero(entries)
-        sizes = np.empty(len(entries), np.int64)
-        sizes[places] = found.length
-        sizes[pads] = length - filled[short]
-        for at, n in zip(pads.tolist(), sizes[pads].tolist(), strict=True):
-            slices.insert(at, self._padding[:n])
-        starts = np.cumsum(sizes) - sizes
-        of_pieces = np.full((2, len(entries)), -1, np.int32)  # number in the row, source
-        of_pieces[0, places] = np.arange(len(places)) - np.repeat(found.ends - counts, counts)
-        of_pieces[1, places] = sources
-
-        shape = (last - first, length)
-        ids, labels = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        np.concatenate(slices, out=ids.reshape(-1))
-        labels.reshape(-1)[:-1] = ids.reshape(-1)[1:]
-        labels[:, -1] = IGNORE
-        for row, n in zip(short.tolist(), filled[short].tolist(), strict=True):
-            labels[row, max(n - 1, 0) :] = IGNORE
-        documents = _spread(of_pieces[0], starts, shape)
-        if self.apart:
-            labels[:, :-1][documents[:, :-1] != documents[:, 1:]] = IGNORE
-        self._keep_spans(labels, found, starts[places])
+        shape = (last - first, self.length(first))
         arrays = {
-            "input_ids": ids,
-            "labels": labels,
-            "document_ids": documents,
-            "source_ids": _spread(of_pieces[1], starts, shape),
-            "sequence_index": np.arange(first, last),
+            "input_ids": np.empty(shape, np.int64),
+            "labels": np.empty(shape, np.int64),
+            "document_ids": np.empty(shape, np.int32),
+            "source_ids": np.empty(shape, np.int32),
         }
+        columns = (found.ends, found.shard, found.document, found.start, found.length)
+        while (k := self._shards.fill(*columns, self.pad, self.apart, *arrays.values())) < len(
+            found.shard
+        ):
+            self._open(found, k, first)
+        self._keep_spans(arrays["labels"], found)
+        arrays["sequence_index"] = np.arange(first, last)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def batches(self, batch_size: int, consumed: int = 0) -> Iterator[dict[str, torch.Tensor]]:
@@ -184,54 +154,31 @@ class Loader:
             consumed += len(batch["sequence_index"])
             yield batch
 
-    def _check(self, found: Pieces, filled: np.ndarray, first: int, length: int) -> None:
-        """Refuse what no plan of these shards has; `_look_up` does so for each piece's document."""
-        if (filled > length).any():
-            row = int(filled.argmax())
+    def _open(self, found: Pieces, k: int, first: int) -> None:
+        """Open the shard of a piece; raises ValueError if it is open and so the piece at fault."""
+        number = int(found.shard[k])
+        row = first + int(np.searchsorted(found.ends, k, side="right"))
+        if not 0 <= number < len(self.shards):
             raise ValueError(
-                f"sequence {first + row:,} has {filled[row]:,} tokens, expected {length:,} at most: "
-                "the plan is damaged, make it again (`gristmill plan`)"
+                f"sequence {row:,} has a piece of shard {number}, the plan {len(self.shards)} shards: "
+                "it is damaged, make it again (`gristmill plan`)"
             )
-        bad = (found.start < 0) | (found.length < 1) | (found.document < 0) | (found.shard < 0)
-        if (bad | (found.shard >= len(self.shards))).any():
-            raise ValueError(
-                f"sequence {first:,} or one after it has a piece that is in none of the plan's "
-                f"{len(self.shards)} shards: the plan is damaged, make it again (`gristmill plan`)"
-            )
-
-    def _open_parts(self, number: int) -> tuple:
-        """What `_look_up` wants of a shard: single numbers come faster out of memoryviews."""
         shard = self.shards[number]
-        parts = shard.tokens, shard.offsets, shard.lengths, memoryview(shard.sources)
-        self._parts[number] = parts
-        return parts
+        if self._shards.is_open(number):
+            piece = (int(column[k]) for column in (found.document, found.start, found.length))
+            raise ValueError(f"sequence {row:,}: {shard.misfit(*piece)}")
+        self._shards.open(number, shard.tokens, shard.lengths, shard.offsets, shard.sources)
 
-    def _look_up(self, found: Pieces) -> tuple[list[np.ndarray], list[int]]:
-        """The tokens and the source of each piece."""
-        slices, sources = [], []
-        for number, document, start, n in zip(
-            found.shard.tolist(),
-            found.document.tolist(),
-            found.start.tolist(),
-            found.length.tolist(),
-            strict=True,
-        ):
-            tokens, offsets, lengths, codes = self._parts[number] or self._open_parts(number)
-            if document >= len(lengths) or start + n > lengths[document]:
-                raise ValueError(self.shards[number].misfit(document, start, n))
-            at = (offsets[document] >> 2) + start
-            slices.append(tokens[at : at + n])
-            sources.append(codes[document if len(codes) > 1 else 0])
-        return slices, sources
-
-    def _keep_spans(self, labels: np.ndarray, found: Pieces, starts: np.ndarray) -> None:
-        """Leave the labels out that no span of their document counts.
-
-        starts: int64 [pieces], where each begins in the batch laid end to end.
-        """
+    def _keep_spans(self, labels: np.ndarray, found: Pieces) -> None:
+        """Leave the labels out that no span of their document counts."""
         limited = [s for s in np.unique(found.shard).tolist() if self.shards[s].loss_spans]
         if not limited:
             return
+        # Where each piece begins in the batch, its rows end to end.
+        row = np.repeat(np.arange(len(labels)), np.diff(found.ends, prepend=0))
+        before = np.append(0, np.cumsum(found.length, dtype=np.int64))
+        row_begins = before[np.append(0, found.ends[:-1])]
+        starts = row * labels.shape[1] + before[:-1] - row_begins[row]
         change = np.zeros(labels.size + 1, np.int32)
         free = ~np.isin(found.shard, limited)
         for s in limited:
@@ -256,10 +203,3 @@ class Loader:
         np.add.at(change, starts[free] + found.length[free], -1)
         counted = np.cumsum(change[:-1]) > 0
         labels.reshape(-1)[:-1][~counted[1:]] = IGNORE
-
-
-def _spread(values: np.ndarray, starts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Each value from its start to the next one's: int32 of a shape."""
-    flat = np.zeros(shape[0] * shape[1], np.int32)
-    flat[starts] = np.diff(values, prepend=np.int32(0))
-    return np.cumsum(flat, dtype=np.int32, out=flat).reshape(shape)

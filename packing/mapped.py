@@ -38,8 +38,8 @@ class LossSpans:
 
 
 class MappedShard:
-    """A shard, open: `tokens` int32 [tokens]; `offsets` (in bytes) and `lengths` (in tokens) of the
-    documents, as memoryviews, since single numbers are wanted of them and those give them fastest.
+    """A shard: `tokens` int32 [tokens]; the bytes (uint8) of its index, whose numbers stand at odd
+    places: `lengths` int32 [documents] in tokens, `offsets` int64 [documents] in bytes.
     """
 
     def __init__(self, stem: Path, sources: list[str]):
@@ -60,11 +60,10 @@ class MappedShard:
                 f"{path}: {index.size} bytes, no Megatron-Core index of int32 tokens, or damaged; "
                 "encode again (`gristmill encode`)"
             )
-        view = memoryview(index)[_HEADER.size :]
+        numbers = np.frombuffer(index, np.uint8, offset=_HEADER.size)
         self.documents: int = n
-        self.lengths = view[: 4 * n].cast("i")
-        self.offsets = view[4 * n : 12 * n].cast("q")
-        size = self.offsets[n - 1] + 4 * self.lengths[n - 1] if n else 0
+        self.lengths, self.offsets = numbers[: 4 * n], numbers[4 * n : 12 * n]
+        size = self._number(self.offsets, n - 1, 8) + 4 * self._tokens_of(n - 1) if n else 0
         path = stem.with_name(stem.name + ".bin")
         if path.stat().st_size != size:
             raise ValueError(
@@ -75,6 +74,13 @@ class MappedShard:
         path = stem.with_name(stem.name + ".documents.parquet")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file beside {stem.name}.bin")
+
+    @staticmethod
+    def _number(numbers: np.ndarray, at: int, size: int) -> int:
+        return int.from_bytes(numbers[at * size : (at + 1) * size], "little", signed=True)
+
+    def _tokens_of(self, document: int) -> int:
+        return self._number(self.lengths, document, 4)
 
     def _table(self) -> pq.ParquetFile:
         path = self.stem.with_name(self.stem.name + ".documents.parquet")
@@ -131,7 +137,7 @@ class MappedShard:
         """What is wrong with a piece that a plan says is here."""
         has = f"{self.documents:,} documents"
         if 0 <= document < self.documents:
-            has = f"{self.lengths[document]:,} tokens in it"
+            has = f"{self._tokens_of(document):,} tokens in it"
         return (
             f"{self.stem}: the plan wants tokens {start:,} … {start + length - 1:,} of document "
             f"{document:,}, and there are {has}: {_OTHER}"

@@ -1,0 +1,5 @@
+// Packing's native core, as Python sees it.
+
+#include "bind.hpp"
+
+NB_MODULE(_native, m) { gristmill::bind_rows(m); }
