@@ -160,8 +160,8 @@ class Loader:
         row = first + int(np.searchsorted(found.ends, k, side="right"))
         if not 0 <= number < len(self.shards):
             raise ValueError(
-                f"sequence {row:,} has a piece of shard {number}, the plan {len(self.shards)} shards: "
-                "it is damaged, make it again (`gristmill plan`)"
+                f"sequence {row:,} has a piece of shard {number} of {len(self.shards)}: the plan "
+                "is damaged, make it again (`gristmill plan`)"
             )
         shard = self.shards[number]
         if self._shards.is_open(number):

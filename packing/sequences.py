@@ -168,10 +168,10 @@ class Rows:
                     narrow[length + first : length + last],
                 )
             )
-        return Pieces(
-            np.array(ends, np.int64),
-            *(np.concatenate(column) for column in zip(*parts, strict=True)),
-        )
+            if not 0 <= first <= last or len(parts[-1][3]) != last - first:
+                raise ValueError(f"{self._paths[number]}: damaged in batch {batch}: {_AGAIN}")
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Pieces(np.array(ends, np.int64), *columns)
 
     def find(self, shard: int, document: int) -> Iterator[int]:
         """The rows that hold a piece of a document, in order, once for each of its pieces.
