@@ -6,9 +6,9 @@ is the same as (set, sequences consumed in it), which is what a loader saves.
 
 What fills a sequence stands in the plan's Arrow files, which are mapped and never read whole. Of a
 record batch only the five byte offsets of its columns are kept (40 bytes for 4,096 sequences), so
-that a row is five slices of the map: about 2 µs, whatever the size of the plan. Positions are
-put through the permutation `BLOCK` at a time, since vectors make it 50 times cheaper. No torch
-here: `packing.trace` wants this file and a short start.
+that a row is five short copies from the map (`packing/native/plan_rows.hpp`), whatever the size of
+the plan. Positions are put through the permutation `BLOCK` at a time, since vectors make it 50
+times cheaper. No torch here: `packing.trace` wants this file and a short start.
 """
 
 import json
@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from packing._native import PlanRows
 from packing.draws import Permutation
 from packing.plan import PLAN_SCHEMA, ROWS_IN_BATCH, ROWS_IN_FILE
 
 BLOCK = 4096
 _AGAIN = "make the plan again (`gristmill plan`)"
 # Where the buffers of a batch's columns stand in the depth-first list of all its buffers, between
-# those that mark nulls, with the bytes of an element: list offsets, shard, document, start, length.
-_BUFFERS = ((1, 4), (4, 4), (6, 8), (8, 8), (10, 4))
+# those that mark nulls: list offsets, shard, document, start, length.
+_BUFFERS = (1, 4, 6, 8, 10)
 
 
 def map_file(path: Path) -> pa.Buffer:
@@ -106,72 +107,59 @@ class Rows:
                 file.seek(max(path.stat().st_size - 6, 0))
                 if head != b"ARROW1" or file.read(6) != b"ARROW1":
                     raise ValueError(f"{path}: cut short, or not an Arrow file: {_AGAIN}")
-        self._open = lru_cache(maxsize=None)(self._map)
+        self._native = PlanRows(len(self._paths), ROWS_IN_BATCH, ROWS_IN_FILE)
+        self._readers: dict[int, tuple[pa.RecordBatchFileReader, pa.Buffer]] = {}
 
-    def _map(self, number: int) -> tuple:
-        """A file: its reader, its bytes as int32, int64 and address, and its batches' offsets."""
-        path = self._paths[number]
-        buffer = map_file(path)
-        try:
-            reader = pa.ipc.open_file(buffer)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: damaged: {error}; {_AGAIN}") from None
-        rows = min(self.count - number * ROWS_IN_FILE, ROWS_IN_FILE)
-        batches = -(-rows // ROWS_IN_BATCH)
-        if reader.schema != PLAN_SCHEMA or reader.num_record_batches < batches:
-            raise ValueError(
-                f"{path}: {reader.num_record_batches} batches, expected {batches} of {PLAN_SCHEMA} "
-                f"by plan.json: {_AGAIN}"
-            )
-        whole = memoryview(buffer)[: buffer.size // 8 * 8]
-        views = (np.frombuffer(whole, np.int32), np.frombuffer(whole, np.int64))
-        return reader, *views, buffer.address, np.full((batches, 5), -1, np.int64)
+    def _rows_in(self, first: int, most: int) -> int:
+        """How many of `most` rows from `first` on there are."""
+        return max(min(self.count - first, most), 0)
 
-    def _batch(self, number: int, batch: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """A record batch: the file as int32 and as int64, and where its columns begin in those."""
-        reader, narrow, wide, base, offsets = self._open(number)
-        found = offsets[batch].tolist()
-        if found[0] < 0:
-            table = reader.get_batch(batch)
-            rows = min(self.count - number * ROWS_IN_FILE - batch * ROWS_IN_BATCH, ROWS_IN_BATCH)
-            column = table.column(0)
-            buffers = column.buffers()
-            flat = all(buffers[i] is None for i in (0, 2, 3, 5, 7, 9))
-            for k, (i, size) in enumerate(_BUFFERS):
-                at = buffers[i].address - base if buffers[i] is not None else 0
-                flat = flat and (0 <= at < narrow.nbytes or not len(column.values))
-                found[k] = at // size
-                flat = flat and at % size == 0
-            if len(table) != rows or not flat:
+    def _reader(self, number: int) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
+        """A file, opened the first time that it is asked for."""
+        if number not in self._readers:
+            path = self._paths[number]
+            buffer = map_file(path)
+            try:
+                reader = pa.ipc.open_file(buffer)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"{path}: damaged: {error}; {_AGAIN}") from None
+            batches = -(-self._rows_in(number * ROWS_IN_FILE, ROWS_IN_FILE) // ROWS_IN_BATCH)
+            if reader.schema != PLAN_SCHEMA or reader.num_record_batches < batches:
                 raise ValueError(
-                    f"{self._paths[number]}: batch {batch} has {len(table)} rows, expected {rows} "
-                    f"without nulls or compression: {_AGAIN}"
+                    f"{path}: {reader.num_record_batches} batches, expected {batches} of "
+                    f"{PLAN_SCHEMA} by plan.json: {_AGAIN}"
                 )
-            offsets[batch] = found
-        return narrow, wide, found
+            self._native.open(number, np.frombuffer(buffer, np.uint8), batches)
+            self._readers[number] = reader, buffer
+        return self._readers[number]
 
-    def pieces(self, rows: Sequence[int]) -> Pieces:
-        """What fills rows of the set, in the order asked for."""
-        ends, parts, total = [], [], 0
-        for row in rows:
-            number, row = divmod(row, ROWS_IN_FILE)
-            batch, row = divmod(row, ROWS_IN_BATCH)
-            narrow, wide, (at, shard, document, start, length) = self._batch(number, batch)
-            first, last = narrow[at + row : at + row + 2].tolist()
-            total += last - first
-            ends.append(total)
-            parts.append(
-                (
-                    narrow[shard + first : shard + last],
-                    wide[document + first : document + last],
-                    wide[start + first : start + last],
-                    narrow[length + first : length + last],
-                )
+    def _batch(self, number: int, batch: int) -> pa.ListArray:
+        """The column of a record batch; raises ValueError if it is not as the planner writes it."""
+        reader, file = self._reader(number)
+        column = reader.get_batch(batch).column(0)
+        rows = self._rows_in(number * ROWS_IN_FILE + batch * ROWS_IN_BATCH, ROWS_IN_BATCH)
+        buffers = column.buffers()
+        begins = [
+            x.address - file.address if x and x.size else 0
+            for x in map(buffers.__getitem__, _BUFFERS)
+        ]
+        nulls = any(buffers[i] for i in range(len(buffers)) if i not in _BUFFERS)
+        if len(column) != rows or nulls or not all(0 <= x < file.size for x in begins):
+            raise ValueError(
+                f"{self._paths[number]}: batch {batch} has {len(column)} rows, expected {rows} "
+                f"without nulls or compression: {_AGAIN}"
             )
-            if not 0 <= first <= last or len(parts[-1][3]) != last - first:
+        self._native.tell(number, batch, np.array(begins, np.int64))
+        return column
+
+    def pieces(self, rows: np.ndarray) -> Pieces:
+        """What fills rows (int64) of the set, in the order asked for."""
+        while len(found := self._native.gather(rows)) == 3:
+            number, batch, damaged = found
+            if damaged:
                 raise ValueError(f"{self._paths[number]}: damaged in batch {batch}: {_AGAIN}")
-        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Pieces(np.array(ends, np.int64), *columns)
+            self._batch(number, batch)
+        return Pieces(*found)
 
     def find(self, shard: int, document: int) -> Iterator[int]:
         """The rows that hold a piece of a document, in order, once for each of its pieces.
@@ -180,15 +168,11 @@ class Rows:
         """
         for first in range(0, self.count, ROWS_IN_BATCH):
             number, row = divmod(first, ROWS_IN_FILE)
-            narrow, wide, (at, of_shard, of_document, *_) = self._batch(
-                number, row // ROWS_IN_BATCH
-            )
-            rows = min(self.count - first, ROWS_IN_BATCH)
-            ends = narrow[at : at + rows + 1]
-            last = int(ends[-1])
-            mine = wide[of_document : of_document + last] == document
+            column = self._batch(number, row // ROWS_IN_BATCH)
+            mine = column.values.field("document").to_numpy() == document
             if mine.any():
-                mine &= narrow[of_shard : of_shard + last] == shard
+                mine &= column.values.field("shard").to_numpy() == shard
+                ends = column.offsets.to_numpy()
                 for k in np.flatnonzero(mine):
                     yield first + int(np.searchsorted(ends, k, side="right")) - 1
 
@@ -258,22 +242,20 @@ class Sequences:
         """The tokens of the sequence at a position."""
         return self.sets[self._set_of(position)].length
 
-    def _make_block(self, k: int, block: int) -> list[int]:
+    def _make_block(self, k: int, block: int) -> np.ndarray:
         stop = min((block + 1) * BLOCK, self.sets[k].count)
-        return self._orders[k].many(np.arange(block * BLOCK, stop)).tolist()
+        return self._orders[k].many(np.arange(block * BLOCK, stop))
 
-    def rows(self, first: int, last: int) -> tuple[Rows, Sequence[int]]:
+    def rows(self, first: int, last: int) -> tuple[Rows, np.ndarray]:
         """The set that holds positions first … last - 1 (of one set), and their rows in it."""
         k = self._set_of(first)
         rows = self.sets[k]
         first, last = (x - self.ends[k] + rows.count for x in (first, last))
         if self._orders[k] is None:
-            return rows, range(first, last)
-        found: list[int] = []
-        for block in range(first // BLOCK, -(-last // BLOCK)):
-            start = block * BLOCK
-            found += self._block(k, block)[max(first - start, 0) : last - start]
-        return rows, found
+            return rows, np.arange(first, last)
+        blocks = [self._block(k, b) for b in range(first // BLOCK, -(-last // BLOCK))]
+        skipped = first // BLOCK * BLOCK
+        return rows, np.concatenate(blocks)[first - skipped : last - skipped]
 
     def pieces(self, first: int, last: int) -> Pieces:
         """What fills the positions first … last - 1, which lie in one set."""

@@ -3,13 +3,9 @@
 #include "bind.hpp"
 #include "rows.hpp"
 
-#include <vector>
-
 namespace gristmill {
 namespace {
 
-template <typename T>
-using Array = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Table = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 

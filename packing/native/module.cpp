@@ -2,4 +2,7 @@
 
 #include "bind.hpp"
 
-NB_MODULE(_native, m) { gristmill::bind_rows(m); }
+NB_MODULE(_native, m) {
+  gristmill::bind_plan_rows(m);
+  gristmill::bind_rows(m);
+}
