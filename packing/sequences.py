@@ -169,10 +169,13 @@ class Rows:
         for first in range(0, self.count, ROWS_IN_BATCH):
             number, row = divmod(first, ROWS_IN_FILE)
             column = self._batch(number, row // ROWS_IN_BATCH)
-            mine = column.values.field("document").to_numpy() == document
+            # Out of the buffers, since pyarrow's `to_numpy` imports pandas where that is installed.
+            ends, shards, documents = (column.buffers()[i] for i in _BUFFERS[:3])
+            n = len(column.values)
+            mine = np.frombuffer(documents, np.int64, n) == document if n else np.zeros(0, bool)
             if mine.any():
-                mine &= column.values.field("shard").to_numpy() == shard
-                ends = column.offsets.to_numpy()
+                mine &= np.frombuffer(shards, np.int32, n) == shard
+                ends = np.frombuffer(ends, np.int32, len(column) + 1)
                 for k in np.flatnonzero(mine):
                     yield first + int(np.searchsorted(ends, k, side="right")) - 1
 

@@ -90,7 +90,7 @@ def take_rows(path: Path, rows: Sequence[int], columns: Iterable[str]) -> list[d
             read = np.cumsum([0, *(sizes[g] for g in groups)])
             place = wanted - (ends[group_of] - np.array(sizes, np.int64)[group_of])
             place += read[np.searchsorted(groups, group_of)]
-            taken = table.take(pa.array(place)).to_pylist()
+            taken = table.take(_array(pa.int64(), place)).to_pylist()
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: damaged: {error}") from None
     return [taken[i] for i in inverse.tolist()]
@@ -149,8 +149,17 @@ def _may_hold(group: pq.RowGroupMetaData, path: str, name: str) -> bool:
 
 def _rows_with(values: pa.ChunkedArray, name: str) -> list[int]:
     """The rows that are a string, or that are lists which hold it."""
+    data = np.frombuffer(name.encode(), np.uint8)
+    wanted = _array(pa.string(), np.array([0, len(data)], np.int32), data)
     if pa.types.is_list(values.type):
         parents = pc.list_parent_indices(values)
-        hits = pc.equal(pc.list_flatten(values), name)
-        return np.unique(parents.filter(hits).to_numpy()).tolist()
-    return pc.indices_nonzero(pc.equal(values, name)).to_pylist()
+        hits = pc.is_in(pc.list_flatten(values), value_set=wanted)
+        return sorted(set(parents.filter(hits).to_pylist()))
+    return pc.indices_nonzero(pc.is_in(values, value_set=wanted)).to_pylist()
+
+
+def _array(kind: pa.DataType, *buffers: np.ndarray) -> pa.Array:
+    """An Arrow array out of its buffers: `pa.array` imports pandas where that is installed, which
+    takes longer than all of a trace."""
+    count = len(buffers[0]) - (len(buffers) - 1)  # lists and strings have one offset more
+    return pa.Array.from_buffers(kind, count, [None, *map(pa.py_buffer, buffers)])

@@ -4,7 +4,8 @@ Every line of a step has `step` and `sequences`, the number consumed when it was
 that grew on the way, or was cut at a phase's end, is found as it was. Lines are in order, so the
 file is searched by halves, a line at a time: some 30 lines are read of a record of any length.
 Between two recorded lines that are several steps apart (`log_every`), and beyond the last one, all
-steps have the batch size of the run, cut at a phase's end.
+steps have the batch size of the run, cut at a phase's end; if that does not add up to what was
+recorded, they have equal sizes; if those would not be whole, there is no telling.
 """
 
 import json

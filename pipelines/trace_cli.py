@@ -115,4 +115,5 @@ def _table(header: list[str], rows: list[list], numbers: int) -> list[str]:
 
 def _plain(value: object) -> str:
     """Names of documents must not steer the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in str(value))
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -14,6 +14,7 @@ from pipelines.files import atomic
 from pipelines.page import page, table
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
+from pipelines.spikes import spikes_section
 
 
 def _bytes_per_token(context: Context) -> list[dict]:
@@ -165,6 +166,7 @@ def _run(context: Context) -> Result:
                 for domain, v in validation.items()
             ],
         ),
+        *spikes_section(recipe.directory, steps),
         charts.rates(steps),
         charts.expert_load(steps),
         "<h2>What the model writes</h2>",
@@ -187,5 +189,5 @@ def stage(recipe: Recipe) -> Stage:
     first = [name for name in ("sample", "projects") if getattr(recipe, name) is not None]
     line = ("curate", "tokenizer", "encode", "plan", "train", "export", "publish")
     return Stage(
-        "report", 2, (*first, *line), lambda recipe: {"name": recipe.name}, _run, reads_metrics=True
+        "report", 3, (*first, *line), lambda recipe: {"name": recipe.name}, _run, reads_metrics=True
     )
