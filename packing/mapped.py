@@ -112,7 +112,10 @@ class MappedShard:
                         f"plan's ({', '.join(self._sources)}): {_OTHER}"
                     )
                 translate = np.array([number[name] for name in names], codes.dtype)
-                codes[at : at + len(batch)] = translate[column.indices.to_numpy()]
+                # Not `to_numpy`, which imports pandas where it is installed: 30 MB.
+                places = column.indices.cast("int32")
+                places = np.frombuffer(places.buffers()[1], np.int32, places.offset + len(batch))
+                codes[at : at + len(batch)] = translate[places[-len(batch) :]]
                 at += len(batch)
         same = len(codes) > 0 and (codes == codes[0]).all()
         return codes[:1].copy() if same else codes
@@ -121,9 +124,11 @@ class MappedShard:
     def loss_spans(self) -> LossSpans | None:
         """The spans that count for the loss; None where all tokens of all documents do."""
         with self._table() as table:
+            # Batch by batch first: mostly there are none, and then nothing should be held.
+            parts = table.iter_batches(1 << 16, columns=["loss_spans"])
+            if all(part.column(0).null_count == len(part) for part in parts):
+                return None
             column = table.read(columns=["loss_spans"]).column(0).combine_chunks()
-        if column.null_count == len(column):
-            return None
         spans = column.flatten()
         counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         return LossSpans(

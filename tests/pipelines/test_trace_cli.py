@@ -1,4 +1,4 @@
-"""`gristmill trace`: a step's documents, a document's steps, and what it says of those not there."""
+"""`gristmill trace`: a step's documents, a document's steps, and what it says of others."""
 
 import itertools
 import json
