@@ -16,12 +16,13 @@ Documents in a row see each other: the label of an end-of-document token is the 
 next document. For a supervised plan, open the loader with `apart`: then no label crosses from one
 document into the next, and `document_ids` tell an attention mask where they part.
 
-Where the time goes. Finding a row's pieces takes about 2 µs of Python, which is most of it at L =
-512; `packing/native/rows.hpp` then writes 24 bytes a token in one pass over each row, at 200 to 300
-million tokens a second on one core, without the interpreter's lock. The same in NumPy (one slice of
-the map a piece, the other arrays as running sums) took 1.3 µs a piece: 22 to 51 million tokens a
-CPU second for documents of 30 to 100 tokens, against 105 to 230 here, and held the lock. See
-`tests/benchmarks/bench_packing_loader.py`.
+Where the time goes. A row's pieces are gathered in `packing/native/plan_rows.hpp`, about 0.1 µs a
+row and 0.2 for its place in the permutation; `packing/native/rows.hpp` then writes 24 bytes a token
+in one pass over each row, without the interpreter's lock. Together 90 to 440 million tokens a CPU
+second, for documents of 30 to 4,000 tokens; what is left of Python is some 20 µs a batch, so that
+batches of few tokens are slower. The same in NumPy (one slice of the map
+a piece, the other arrays as running sums) took 1.3 µs a piece and 2 µs a row: 22 to 99 million, with
+the lock held. See `tests/benchmarks/bench_packing_loader.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
