@@ -20,9 +20,9 @@ Where the time goes. A row's pieces are gathered in `packing/native/plan_rows.hp
 row and 0.2 for its place in the permutation; `packing/native/rows.hpp` then writes 24 bytes a token
 in one pass over each row, without the interpreter's lock. Together 90 to 440 million tokens a CPU
 second, for documents of 30 to 4,000 tokens; what is left of Python is some 20 µs a batch, so that
-batches of few tokens are slower. The same in NumPy (one slice of the map
-a piece, the other arrays as running sums) took 1.3 µs a piece and 2 µs a row: 22 to 99 million, with
-the lock held. See `tests/benchmarks/bench_packing_loader.py`.
+batches of few tokens are slower. The same in NumPy (one slice of the map a piece, the other arrays
+as running sums) took 1.3 µs a piece and 2 µs a row: 22 to 99 million, with the lock held. See
+`tests/benchmarks/bench_packing_loader.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
