@@ -34,7 +34,7 @@ import torch
 
 from packing._native import Shards
 from packing.mapped import MappedShard
-from packing.sequences import Pieces, Sequences, read_plan
+from packing.positions import Pieces, Sequences, read_plan
 
 IGNORE = -100
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packing.sequences import map_file
+from packing.positions import map_file
 from packing.shards import MAGIC
 
 _HEADER = struct.Struct("<9sQBQQ")  # see packing.shards

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from packing.sequences import Rows, Sequences
+from packing.positions import Rows, Sequences
 
 
 @dataclass(frozen=True)

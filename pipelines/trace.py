@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from packing.plan import held_out
-from packing.sequences import Rows, Sequences, read_plan
+from packing.positions import Rows, Sequences, read_plan
 from packing.trace import (
     Sighting,
     find_documents,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from packing.sequences import Rows, Sequences, read_plan
+from packing.positions import Rows, Sequences, read_plan
 from packing.trace import find_documents, is_in, name_documents, sightings, sightings_of, take_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
