@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.fp8 import Fp8Linear
+from model.fp8_linear import Fp8Linear
 
 PRECISIONS = ("fp32", "fp8")
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from model.fp8 import (
     E4M3_MAX,
-    Fp8Linear,
     dequantize,
     quantize_blocks,
     quantize_tiles,
     scaled_product,
 )
+from model.fp8_linear import Fp8Linear
 
 
 def slow_e4m3(x: float) -> float:
