@@ -1,36 +1,115 @@
-"""A linear layer whose three products are all rounded to FP8 (Figure 6 of the report)."""
+"""A linear layer, or one per expert, with all three of its products rounded to FP8 (Figure 6).
+
+    y  = x W^T     x in 1 x 128 tiles along the inputs,  W in 128 x 128 blocks
+    dx = dy W      dy in 1 x 128 tiles along the outputs, the same blocks of W
+    dW = dy^T x    both in 128 x 1 tiles along the tokens (of one expert)
+
+Where the report has powers of two for scales, so has this: x is kept for the backward pass as it
+was rounded, and its tiles are turned to 128 x 1 by rounding that a second time. An expert's rows
+come and its gradients go through the dispatch between machines, which carries them in FP8, so the
+gradients of experts have powers of two and are turned from their FP8 form as well. Other gradients
+are rounded in both directions from float32, with plain scales. The input of the linear after
+attention is kept in E5M6 (see `model/e5m6.py`) and turned from that.
+
+Embedding, head, gating, norms, the attention core and the multi-token projection never pass through
+here; neither do the master weights, which stay float32. (The report also keeps the inputs of SwiGLU
+in FP8 and computes its output again: that saves memory and changes no product here.)
+
+On a CPU no fast 8-bit product exists. The numbers are rounded exactly as the kernels do, decoded,
+and multiplied in float32, whose sums need no promotion; what Hopper's 14-bit sums would do is shown
+by `model/fp8_accumulation.py`. Rounding reads and writes every operand a few times, so a layer costs
+as much more than float32 as it is narrow: measured on one core, 1.3 times at d = 512, 2 at 128.
+"""
 
 import torch
 from torch import Tensor
 
+from model.e5m6 import dequantize_e5m6, quantize_tiles_e5m6
 from model.fp8 import (
+    TILE,
+    decode_e4m3,
     dequantize,
     quantize_blocks,
     quantize_tiles,
-    requantize_columns,
-    scaled_product,
+    round_e4m3,
+    tile_scale,
 )
 
+KEPT_FORMATS = ("e4m3", "e5m6")
 
-class Fp8Linear(torch.autograd.Function):
-    """x W^T with every product rounded to FP8: x [tokens, k], W [n, k], float32."""
 
+def fp8_linear(x: Tensor, weight: Tensor, keep: str = "e4m3") -> Tensor:
+    """x W^T in FP8. x: float32 [..., k], weight: [n, k], result [..., n].
+
+    `keep` is the format in which x waits for the weight's gradient, e4m3 or e5m6.
+    """
+    rows = x.flatten(0, -2)
+    y = _Fp8Products.apply(rows, weight[None], [rows.shape[0]], keep, False)
+    return y.unflatten(0, x.shape[:-1])
+
+
+def fp8_grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
+    """Rows times their expert's matrix in FP8. x: [rows, k] sorted by expert, weight: [E, n, k].
+
+    `counts` [E] says how many rows each expert has; they sum to `rows`. Gives [rows, n].
+    """
+    return _Fp8Products.apply(x, weight, counts, "e4m3", True)
+
+
+class _Fp8Products(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, counts: list[int], keep: str, dispatched: bool
+    ) -> Tensor:
+        if keep not in KEPT_FORMATS:
+            raise ValueError(f"format to keep is {keep!r}, expected one of {KEPT_FORMATS}")
         x_q, x_scale = quantize_tiles(x, power_of_two=True)
         w_q, w_scale = quantize_blocks(weight)
+        kept = (x_q, x_scale) if keep == "e4m3" else quantize_tiles_e5m6(x)
         # float8 tensors pass through autograd's saved variables like any other.
-        ctx.save_for_backward(x_q, x_scale, w_q, w_scale)
-        return scaled_product(x_q, x_scale, w_q, w_scale)
+        ctx.save_for_backward(*kept, w_q, w_scale)
+        ctx.counts, ctx.dispatched = counts, dispatched
+        x = dequantize(x_q, x_scale)
+        y = x.new_empty(x.shape[0], weight.shape[1])
+        for rows, out, q, scale in zip(x.split(counts), y.split(counts), w_q, w_scale, strict=True):
+            if len(rows):
+                torch.mm(rows, dequantize(q, scale).t(), out=out)
+        return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_q, x_scale, w_q, w_scale = ctx.saved_tensors
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        kept, kept_scale, w_q, w_scale = ctx.saved_tensors
+        counts = ctx.counts
+        grad = grad.contiguous()
+        across = dequantize(*quantize_tiles(grad, power_of_two=ctx.dispatched))
         grad_x = grad_w = None
         if ctx.needs_input_grad[0]:
-            transposed = w_q.view(torch.uint8).t().contiguous().view(torch.float8_e4m3fn)
-            grad_x = scaled_product(*quantize_tiles(grad), transposed, w_scale.t())
+            grad_x = grad.new_empty(grad.shape[0], w_q.shape[2])
+            pieces = zip(across.split(counts), grad_x.split(counts), w_q, w_scale, strict=True)
+            for rows, out, q, scale in pieces:
+                if len(rows):
+                    torch.mm(rows, dequantize(q, scale), out=out)
         if ctx.needs_input_grad[1]:
-            columns = requantize_columns(x_q, x_scale)
-            grad_w = scaled_product(*quantize_tiles(grad.t().contiguous()), *columns)
-        return grad_x, grad_w
+            x = (dequantize if kept.dtype == w_q.dtype else dequantize_e5m6)(kept, kept_scale)
+            x = round_columns(x, counts, power_of_two=True)
+            grad = across if ctx.dispatched else grad
+            grad = round_columns(grad, counts, power_of_two=ctx.dispatched)
+            grad_w = grad.new_empty(w_q.shape)
+            for rows, g, out in zip(x.split(counts), grad.split(counts), grad_w, strict=True):
+                torch.mm(g.t(), rows, out=out)
+        return grad_x, grad_w, None, None, None
+
+
+def round_columns(x: Tensor, counts: list[int], *, power_of_two: bool) -> Tensor:
+    """Round x: float32 [rows, k] in tiles of 128 x 1, beginning anew at every group of rows.
+
+    Gives the rounded numbers in float32, not transposed: those that `quantize_tiles` makes of the
+    transpose of each group.
+    """
+    sizes = [min(TILE, count - at) for count in counts for at in range(0, count, TILE)]
+    if not sizes:
+        return x
+    maxima = torch.stack([tile.amax(0) for tile in x.abs().split(sizes)])
+    scale = tile_scale(maxima, power_of_two=power_of_two)
+    scale = scale.repeat_interleave(torch.tensor(sizes), 0, output_size=x.shape[0])
+    return decode_e4m3(round_e4m3(x / scale)).mul_(scale)
