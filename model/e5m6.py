@@ -13,9 +13,14 @@ the highest exponent is reserved as in IEEE formats and a tile's maximum is brou
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from model.fp8 import SMALLEST_MAXIMUM, TILE, power_of_two_above, spread_scale
+from model.fp8 import (
+    SMALLEST_MAXIMUM,
+    divide_tiles,
+    multiply_tiles,
+    power_of_two_above,
+    tile_maximum,
+)
 
 E5M6_MAX = 65024.0  # (2 - 2^-6) * 2^15
 SMALLEST_NORMAL = 2.0**-14
@@ -41,12 +46,10 @@ def quantize_tiles_e5m6(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Gives float16 [..., k] that are E5M6 numbers, and scales [..., k/128], powers of two in float32.
     """
-    k = x.shape[-1]
-    tiles = F.pad(x, (0, -k % TILE)).unflatten(-1, (-1, TILE))
-    scale = power_of_two_above(tiles.abs().amax(-1).clamp_min(SMALLEST_MAXIMUM) / E5M6_MAX)
-    return round_e5m6(tiles / scale[..., None]).flatten(-2)[..., :k].contiguous(), scale
+    scale = power_of_two_above(tile_maximum(x).clamp_min(SMALLEST_MAXIMUM) / E5M6_MAX)
+    return round_e5m6(divide_tiles(x, scale)), scale
 
 
 def dequantize_e5m6(q: Tensor, scale: Tensor) -> Tensor:
     """float32 [..., k] from float16 [..., k] and the scales of its tiles [..., k/128], exactly."""
-    return q.float().mul_(spread_scale(scale, q.shape))
+    return multiply_tiles(q.float(), scale)

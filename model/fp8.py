@@ -29,7 +29,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 E4M3 = torch.float8_e4m3fn
 TILE = 128
@@ -55,20 +54,23 @@ def tile_scale(maximum: Tensor, *, power_of_two: bool = False) -> Tensor:
 
 
 def round_e4m3(x: Tensor) -> Tensor:
-    """float32 to E4M3, to nearest with ties to even, saturating at 448."""
-    return x.clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
+    """float32 to E4M3, to nearest with ties to even, saturating at 448 (x may be overwritten)."""
+    return x.clamp_(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
 def decode_e4m3(q: Tensor) -> Tensor:
-    """E4M3 to float32, exactly `q.float()`, in a seventh of its time on a CPU.
+    """E4M3 to float32, exactly `q.float()`, in a tenth of its time on a CPU.
 
     Sign and the seven bits below it, moved to their places in a float16, are the number times
     2^-8, since the two formats' exponents differ by 8 (subnormal numbers included). The shift
     leaves a second copy of the sign at bit 14, which is cleared.
     """
     bits = q.view(torch.int8).to(torch.int16).bitwise_left_shift_(7).bitwise_and_(~0x4000)
-    undefined = bits.bitwise_and(0x3F80) == 0x3F80
-    return bits.view(torch.float16).float().mul_(256.0).masked_fill_(undefined, math.nan)
+    x = bits.view(torch.float16).float().mul_(256.0)
+    # All ones stand for no number, and would read as 480; looking for the largest is cheap.
+    if x.numel() and bits.bitwise_and_(0x3F80).amax() == 0x3F80:
+        x.masked_fill_(bits == 0x3F80, math.nan)
+    return x
 
 
 def quantize_tiles(x: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
@@ -76,10 +78,8 @@ def quantize_tiles(x: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Te
 
     Gives E4M3 [..., k] and float32 scales [..., k/128], with x ~ q * scale.
     """
-    k = x.shape[-1]
-    tiles = F.pad(x, (0, -k % TILE)).unflatten(-1, (-1, TILE))
-    scale = tile_scale(tiles.abs().amax(-1), power_of_two=power_of_two)
-    return round_e4m3(tiles / scale[..., None]).flatten(-2)[..., :k].contiguous(), scale
+    scale = tile_scale(tile_maximum(x), power_of_two=power_of_two)
+    return round_e4m3(divide_tiles(x, scale)), scale
 
 
 def quantize_blocks(w: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
@@ -87,27 +87,60 @@ def quantize_blocks(w: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, T
 
     Gives E4M3 [..., n, k] and float32 scales [..., n/128, k/128], with w ~ q * scale.
     """
-    n, k = w.shape[-2:]
-    padded = F.pad(w, (0, -k % TILE, 0, -n % TILE))
-    blocks = padded.unflatten(-1, (-1, TILE)).unflatten(-3, (-1, TILE))  # [n/128, 128, k/128, 128]
-    scale = tile_scale(blocks.abs().amax((-3, -1)), power_of_two=power_of_two)
-    q = round_e4m3(blocks / scale[..., :, None, :, None])
-    return q.flatten(-2).flatten(-3, -2)[..., :n, :k].contiguous(), scale
-
-
-def spread_scale(scale: Tensor, shape: torch.Size) -> Tensor:
-    """Give every number of [..., m, k] its scale, from scales by tile [..., m, k/128] or by block
-    [..., m/128, k/128].
-    """
-    m, k = shape[-2:]
-    if scale.shape[-2] != m:
-        scale = scale.repeat_interleave(TILE, -2)[..., :m, :]
-    return scale.repeat_interleave(TILE, -1)[..., :k]
+    maxima = [rows.amax(-2) for rows in tile_maximum(w).split(TILE, -2)]
+    scale = tile_scale(torch.stack(maxima, -2), power_of_two=power_of_two)
+    return round_e4m3(divide_tiles(w, by_row(scale, w.shape[-2]))), scale
 
 
 def dequantize(q: Tensor, scale: Tensor) -> Tensor:
     """float32 [..., m, k] from E4M3 [..., m, k] and its scales, by row tile or by block."""
-    return decode_e4m3(q).mul_(spread_scale(scale, q.shape))
+    return multiply_tiles(decode_e4m3(q), by_row(scale, q.shape[-2]))
+
+
+def by_row(scale: Tensor, rows: int) -> Tensor:
+    """Give every row its scales [..., rows, k/128], whether they came by tile or by block."""
+    return scale if scale.shape[-2] == rows else scale.repeat_interleave(TILE, -2)[..., :rows, :]
+
+
+def tile_maximum(x: Tensor) -> Tensor:
+    """The greatest magnitude [..., k/128] of each 1 x 128 tile of x [..., k].
+
+    From the largest and the smallest number, since writing all magnitudes out costs more.
+    """
+    maximum = x.new_empty(*x.shape[:-1], -(-x.shape[-1] // TILE))
+    for numbers, out in _tiles(x, maximum):
+        torch.maximum(numbers.amax(-1, True), numbers.amin(-1, True).neg_(), out=out)
+    return maximum
+
+
+def divide_tiles(x: Tensor, scale: Tensor) -> Tensor:
+    """x [..., k] with every 1 x 128 tile divided by its scale [..., k/128]."""
+    quotient = torch.empty_like(x)
+    for (numbers, divisor), (out, _) in zip(_tiles(x, scale), _tiles(quotient, scale), strict=True):
+        torch.div(numbers, divisor, out=out)
+    return quotient
+
+
+def multiply_tiles(x: Tensor, scale: Tensor) -> Tensor:
+    """Multiply every 1 x 128 tile of x [..., k] by its scale [..., k/128], in place; give x."""
+    for numbers, factor in _tiles(x, scale):
+        numbers.mul_(factor)
+    return x
+
+
+def _tiles(x: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Views of the whole tiles of x [..., k] and of the narrower last one, each with its scales.
+
+    Padding to whole tiles would copy everything; fresh memory is what costs most on a CPU.
+    """
+    whole = x.shape[-1] // TILE
+    pieces = []
+    if whole:
+        numbers = x[..., : whole * TILE].unflatten(-1, (whole, TILE))
+        pieces.append((numbers, scale[..., :whole, None]))
+    if x.shape[-1] % TILE:
+        pieces.append((x[..., whole * TILE :], scale[..., whole:]))
+    return pieces
 
 
 def requantize_columns(
@@ -130,10 +163,7 @@ def scaled_product(a: Tensor, a_scale: Tensor, b: Tensor, b_scale: Tensor) -> Te
     for the input's gradient, 1 x 128 by 1 x 128 for the weight's.
     """
     m, n = a.shape[0], b.shape[0]
-    if a_scale.shape[0] != m:
-        a_scale = a_scale.repeat_interleave(TILE, 0)[:m]
-    if b_scale.shape[0] != n:
-        b_scale = b_scale.repeat_interleave(TILE, 0)[:n]
+    a_scale, b_scale = by_row(a_scale, m), by_row(b_scale, n)
     a, b = decode_e4m3(a), decode_e4m3(b)
     total = torch.zeros(m, n, device=a.device)
     for step in range(a_scale.shape[1]):

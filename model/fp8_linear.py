@@ -35,6 +35,7 @@ from model.fp8 import (
     tile_scale,
 )
 
+CACHED = 1 << 17  # numbers
 KEPT_FORMATS = ("e4m3", "e5m6")
 
 
@@ -107,9 +108,17 @@ def round_columns(x: Tensor, counts: list[int], *, power_of_two: bool) -> Tensor
     transpose of each group.
     """
     sizes = [min(TILE, count - at) for count in counts for at in range(0, count, TILE)]
-    if not sizes:
-        return x
-    maxima = torch.stack([tile.amax(0) for tile in x.abs().split(sizes)])
-    scale = tile_scale(maxima, power_of_two=power_of_two)
-    scale = scale.repeat_interleave(torch.tensor(sizes), 0, output_size=x.shape[0])
-    return decode_e4m3(round_e4m3(x / scale)).mul_(scale)
+    result = torch.empty_like(x)
+    # Some tiles at a time, so that what is written in between stays in the processor's cache.
+    together = max(1, CACHED // (TILE * x.shape[1]))
+    start = 0
+    for at in range(0, len(sizes), together):
+        lengths = sizes[at : at + together]
+        stop = start + sum(lengths)
+        part = x[start:stop]
+        maxima = torch.stack([tile.abs().amax(0) for tile in part.split(lengths)])
+        scale = tile_scale(maxima, power_of_two=power_of_two)
+        scale = scale.repeat_interleave(torch.tensor(lengths), 0, output_size=stop - start)
+        torch.mul(decode_e4m3(round_e4m3(part / scale)), scale, out=result[start:stop])
+        start = stop
+    return result
