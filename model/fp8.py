@@ -54,8 +54,8 @@ def tile_scale(maximum: Tensor, *, power_of_two: bool = False) -> Tensor:
 
 
 def round_e4m3(x: Tensor) -> Tensor:
-    """float32 to E4M3, to nearest with ties to even, saturating at 448 (x may be overwritten)."""
-    return x.clamp_(-E4M3_MAX, E4M3_MAX).to(E4M3)
+    """float32 to E4M3, to nearest with ties to even, saturating at 448."""
+    return x.clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
 def decode_e4m3(q: Tensor) -> Tensor:
@@ -79,7 +79,8 @@ def quantize_tiles(x: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Te
     Gives E4M3 [..., k] and float32 scales [..., k/128], with x ~ q * scale.
     """
     scale = tile_scale(tile_maximum(x), power_of_two=power_of_two)
-    return round_e4m3(divide_tiles(x, scale)), scale
+    # A quotient exceeds 448 by its own rounding at most, so nothing is left to saturate.
+    return divide_tiles(x, scale).to(E4M3), scale
 
 
 def quantize_blocks(w: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,7 @@ def quantize_blocks(w: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, T
     """
     maxima = [rows.amax(-2) for rows in tile_maximum(w).split(TILE, -2)]
     scale = tile_scale(torch.stack(maxima, -2), power_of_two=power_of_two)
-    return round_e4m3(divide_tiles(w, by_row(scale, w.shape[-2]))), scale
+    return divide_tiles(w, by_row(scale, w.shape[-2])).to(E4M3), scale
 
 
 def dequantize(q: Tensor, scale: Tensor) -> Tensor:
