@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.config import preset
 from model.export import INDEX, export_checkpoint, import_checkpoint
+from model.presets import preset
 from model.transformer import Transformer, initialize
 
 BIAS = "e_score_correction_bias"
