@@ -262,7 +262,7 @@ def generate(
     """Continue a prompt with a trained model."""
     import torch
 
-    from model.export import import_checkpoint
+    from model.convert import import_checkpoint
     from model.generate import generate as continue_prompt
     from model.transformer import Transformer
     from tok import Encoder

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.export import INDEX, export_checkpoint, import_checkpoint
+from model.convert import import_checkpoint
+from model.export import INDEX, export_checkpoint
 from model.presets import preset
 from model.transformer import Transformer, initialize
 
