@@ -287,9 +287,11 @@ def study(options: argparse.Namespace, console: Console, claims: list) -> None:
                 f"{spread:.3%}",
             )
             if variant == "fp8":
-                claims.append((f"fp8_loss_{size}_bound_over_mean", BOUND / abs(average), 1))
+                claims.append(
+                    (f"fp8_loss_{size}_bound_over_mean", BOUND / max(abs(average), 1e-9), 1)
+                )
                 worst = max(map(abs, differences))
-                claims.append((f"fp8_loss_{size}_bound_over_worst", BOUND / worst, 1))
+                claims.append((f"fp8_loss_{size}_bound_over_worst", BOUND / max(worst, 1e-9), 1))
     console.print(table)
     for size in options.sizes:
         if (size, "fp8") in seconds and (size, "fp32") in seconds:

@@ -1,5 +1,7 @@
 import itertools
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -217,3 +219,49 @@ def test_copies_may_be_left_out(exported):
     config, state = import_checkpoint(exported)
     assert config.num_nextn_predict_layers == 1
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.items())
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from model.config import ModelConfig
+from model.convert import convert_checkpoint, import_checkpoint
+from model.export import export_checkpoint
+from model.published import state_shapes
+
+folder, task = Path(sys.argv[1]), sys.argv[2]
+config = ModelConfig(
+    vocab_size=4096, hidden_size=512, intermediate_size=1024, moe_intermediate_size=256,
+    num_hidden_layers=5, num_attention_heads=4, kv_lora_rank=64, qk_nope_head_dim=32,
+    qk_rope_head_dim=16, v_head_dim=32, n_routed_experts=16, num_experts_per_tok=2,
+)
+shapes = state_shapes(config)  # the meta device's own code is loaded here
+if task == "export":
+    state = {name: torch.ones(shape) for name, shape in shapes.items()}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if task == "export":
+    export_checkpoint(config, state, folder / "plain", shard_bytes=9_000_000)
+elif task == "convert":
+    convert_checkpoint(folder / "plain", folder / "fp8", fp8=True, shard_bytes=9_000_000)
+else:
+    _, state = import_checkpoint(folder / "fp8")
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(used * 1024, sum(torch.Size(s).numel() * 4 for s in shapes.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux")
+def test_the_weights_are_never_in_memory_twice(tmp_path):
+    for task, copies in (("export", 0), ("convert", 0), ("import", 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(tmp_path), task],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        used, weights = map(int, done.stdout.split())
+        assert weights > 150e6
+        # Some files' worth beside; the largest tensor is 8 MB.
+        assert used < copies * weights + 75e6, (task, used)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from model.convert import import_checkpoint
 from model.export import INDEX, export_checkpoint
@@ -297,23 +297,3 @@ def test_multi_token_modules_are_exported_in_the_published_order_of_halves(
         )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.lm_head(found), logits, rtol=1e-4, atol=1e-4)
-
-
-def test_no_more_than_one_file_of_tensors_is_in_memory_beside_the_weights(
-    small, build, tmp_path, monkeypatch
-):
-    from model import export
-
-    model = build(small())
-    state = model.state_dict()
-    alive = []
-
-    def save(tensors, path, metadata):
-        alive.append(sum(t.nbytes for t in tensors.values()))
-        save_file(tensors, path, metadata)
-
-    # A tensor that is made is made for the file at hand.
-    monkeypatch.setattr(export, "save_file", save)
-    export_checkpoint(model.config, state, tmp_path / "hf", shard_bytes=60_000)
-    assert len(alive) > 10
-    assert max(alive) <= 60_000
