@@ -145,7 +145,7 @@ def _tiles(x: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def requantize_columns(
-    q: Tensor, scale: Tensor, *, power_of_two: bool = True
+    q: Tensor, scale: Tensor, power_of_two: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Turn what was kept in tiles of 1 x 128 to tiles of 128 x 1, for the weight's gradient.
 

@@ -267,8 +267,8 @@ def test_multi_token_modules_are_exported_in_the_published_order_of_halves(
     small, build, tokens, tmp_path
 ):
     """The module, rebuilt from the exported tensors alone, in the released checkpoint's order."""
-    model = build(small()).double()
-    export_checkpoint(model.config, model.float().state_dict(), tmp_path / "hf")
+    model = build(small())
+    export_checkpoint(model.config, model.state_dict(), tmp_path / "hf")
     tensors = load_file(tmp_path / "hf" / "model.safetensors")
     layer = {
         n.removeprefix("model.layers.3."): t
