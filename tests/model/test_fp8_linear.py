@@ -155,3 +155,20 @@ def test_no_rows_at_all_give_none():
 def test_an_unknown_format_is_refused():
     with pytest.raises(ValueError, match="e3m4"):
         fp8_linear(torch.randn(2, 4), torch.randn(3, 4), "e3m4")
+
+
+def test_gradients_may_be_scaled_until_the_floor_of_the_maximum_swallows_them():
+    torch.manual_seed(0)
+    x, w = torch.randn(128, 256), torch.randn(128, 256)
+    grad = torch.randn(128, 128)
+
+    def gradients(scale):
+        inputs, weight = x.clone().requires_grad_(), w.clone().requires_grad_()
+        fp8_linear(inputs, weight).backward(grad * scale)
+        return inputs.grad / scale, weight.grad / scale
+
+    for ours, same in zip(gradients(1.0), gradients(2.0**-12), strict=True):
+        assert torch.equal(ours, same)
+    # A power of two below the floor leaves few of the bits; a divided loss can do that.
+    for ours, spoiled in zip(gradients(1.0), gradients(2.0**-34), strict=True):
+        assert (spoiled - ours).norm() > 0.3 * ours.norm()
