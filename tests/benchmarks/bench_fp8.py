@@ -282,9 +282,9 @@ def study(options: argparse.Namespace, console: Console, claims: list) -> None:
                 parameters,
                 variant,
                 f"{statistics.fmean(base):.4f}",
-                *(f"{d:+.3%}" for d in differences),
-                f"{average:+.3%}",
-                f"{spread:.3%}",
+                *(f"{d:+.5%}" for d in differences),
+                f"{average:+.5%}",
+                f"{spread:.5%}",
             )
             if variant == "fp8":
                 claims.append(
