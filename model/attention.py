@@ -126,7 +126,7 @@ class Attention(nn.Module):
         self.kv_a_proj_with_mqa = Linear(size, self.latent + self.rotary, precision)
         self.kv_a_layernorm = RMSNorm(self.latent, config.rms_norm_eps)
         self.kv_b_proj = Linear(self.latent, heads * (self.plain + self.value), precision)
-        self.o_proj = Linear(heads * self.value, size, precision)
+        self.o_proj = Linear(heads * self.value, size, precision, keep="e5m6")
 
     def forward(self, x: Tensor, table: Tensor, cache: LatentCache | None = None) -> Tensor:
         """x: [b, l, d] to [b, l, d]; `table` [l, r / 2] turns these positions.

@@ -6,11 +6,8 @@ and one written in a recipe are the same thing; `to_hugging_face` and `from_hugg
 the two. What a field cannot express here (another activation, biases, softmax gating) is refused
 with its name when read, never silently ignored.
 
-Two shapes come with the project. `v3-671b` is the model of the DeepSeek-V3 report (arXiv
-2412.19437, section 4.2); it can be counted and its checkpoint named on any machine, since the meta
-device holds shapes without memory. `quickstart` has every part of it (latent attention, one dense
-layer, shared and routed experts, one multi-token module) at a size two CPU cores can train in
-minutes.
+The shapes that come with the project are in `model/presets.py`. Any of them can be counted and its
+checkpoint named on any machine, since the meta device holds shapes without memory.
 """
 
 from collections.abc import Mapping
@@ -236,60 +233,3 @@ class ModelConfig:
 def _require(holds: bool, name: str, found: object, expected: str) -> None:
     if not holds:
         raise ValueError(f"model configuration: {name} is {found}, expected {expected}")
-
-
-PRESETS = {
-    "quickstart": ModelConfig(
-        vocab_size=8192,
-        hidden_size=128,
-        intermediate_size=512,
-        moe_intermediate_size=208,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        q_lora_rank=None,
-        kv_lora_rank=64,
-        qk_nope_head_dim=32,
-        qk_rope_head_dim=16,
-        v_head_dim=32,
-        n_routed_experts=32,
-        num_experts_per_tok=2,
-        max_position_embeddings=2048,
-        initializer_range=0.04,
-    ),
-    "v3-671b": ModelConfig(
-        vocab_size=129280,
-        hidden_size=7168,
-        intermediate_size=18432,
-        moe_intermediate_size=2048,
-        num_hidden_layers=61,
-        num_attention_heads=128,
-        q_lora_rank=1536,
-        kv_lora_rank=512,
-        qk_nope_head_dim=128,
-        qk_rope_head_dim=64,
-        v_head_dim=128,
-        n_routed_experts=256,
-        num_experts_per_tok=8,
-        n_group=8,
-        topk_group=4,
-        first_k_dense_replace=3,
-        rope_scaling={
-            "type": "yarn",
-            "factor": 40,
-            "beta_fast": 32,
-            "beta_slow": 1,
-            "mscale": 1.0,
-            "mscale_all_dim": 1.0,
-            "original_max_position_embeddings": 4096,
-        },
-        max_position_embeddings=163840,
-        initializer_range=0.006,
-    ),
-}
-
-
-def preset(name: str) -> ModelConfig:
-    """Give the configuration of a preset; raise ValueError, listing the presets, if unknown."""
-    if name not in PRESETS:
-        raise ValueError(f"model preset {name!r} is not known, expected one of {sorted(PRESETS)}")
-    return PRESETS[name]

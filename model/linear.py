@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.fp8 import Fp8Linear
+from model.fp8_linear import fp8_grouped_linear, fp8_linear
 
 PRECISIONS = ("fp32", "fp8")
 
@@ -21,19 +21,20 @@ PRECISIONS = ("fp32", "fp8")
 class Linear(nn.Module):
     """y = x W^T, without bias. x: [..., inputs] to y: [..., outputs]."""
 
-    def __init__(self, inputs: int, outputs: int, precision: str) -> None:
+    def __init__(self, inputs: int, outputs: int, precision: str, keep: str = "e4m3") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.precision = precision
+        self.keep = keep  # the format in which x waits for the backward pass in FP8
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.precision)
+        return linear(x, self.weight, self.precision, self.keep)
 
 
-def linear(x: Tensor, weight: Tensor, precision: str) -> Tensor:
+def linear(x: Tensor, weight: Tensor, precision: str, keep: str = "e4m3") -> Tensor:
     """x W^T in the given precision. x: [..., k], weight: [n, k], result [..., n]."""
     if precision == "fp8":
-        return Fp8Linear.apply(x.flatten(0, -2), weight).unflatten(0, x.shape[:-1])
+        return fp8_linear(x, weight, keep)
     return F.linear(x, weight)
 
 
@@ -43,8 +44,7 @@ def grouped_linear(x: Tensor, weight: Tensor, counts: list[int], precision: str)
     `counts` [experts] says how many rows each expert has; they sum to `rows`. Gives [rows, n].
     """
     if precision == "fp8":
-        pieces = zip(x.split(counts), weight.unbind(0), strict=True)
-        return torch.cat([Fp8Linear.apply(rows, w) for rows, w in pieces])
+        return fp8_grouped_linear(x, weight, counts)
     return _GroupedProduct.apply(x, weight, counts)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -273,7 +273,7 @@ def generate(
     """Continue a prompt with a trained model."""
     import torch
 
-    from model.export import import_checkpoint
+    from model.convert import import_checkpoint
     from model.generate import generate as continue_prompt
     from model.transformer import Transformer
     from tok import Encoder
@@ -304,6 +304,33 @@ def generate(
     if speculative:
         note += f", {out.acceptance:.0%} of {out.proposed} drafted tokens accepted"
     errors.print(note, style="dim", highlight=False)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A DeepseekV3ForCausalLM checkpoint, plain or in FP8.")
+    ],
+    target: Annotated[Path, typer.Argument(help="The folder to write; replaced if it is there.")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Of all that is not FP8.")
+    ] = "bfloat16",
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="Projections in E4M3, with a scale a 128 x 128 block.")
+    ] = False,
+    shard_gb: Annotated[float, typer.Option(min=0.001, help="Gigabytes a file at most.")] = 5.0,
+) -> None:
+    """Write a checkpoint again as another kind, a file's tensors in memory at a time."""
+    import torch
+
+    from model.convert import convert_checkpoint
+
+    shard_bytes = round(shard_gb * 1e9)
+    convert_checkpoint(
+        source, target, dtype=getattr(torch, dtype), fp8=fp8, shard_bytes=shard_bytes
+    )
+    files = len(list(target.glob("*.safetensors")))
+    errors.print(f"{target}: {files} file(s) of weights", highlight=False, markup=False)
 
 
 def main() -> None:

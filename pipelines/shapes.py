@@ -4,7 +4,8 @@ from dataclasses import asdict, fields
 
 from pydantic import TypeAdapter, ValidationError
 
-from model.config import PRESETS, ModelConfig
+from model.config import ModelConfig
+from model.presets import PRESETS
 from pipelines.recipe import TrainSection
 
 VOCAB_MULTIPLE = 128  # of rows in embedding and head: whole tiles for the products

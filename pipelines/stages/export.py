@@ -17,7 +17,8 @@ _TOKENIZER = (
 def _run(context: Context) -> Result:
     from safetensors.torch import load_file
 
-    from model.export import export_checkpoint, import_checkpoint
+    from model.convert import import_checkpoint
+    from model.export import export_checkpoint
     from model.generate import generate
     from model.transformer import Transformer
     from pipelines.shapes import model_config

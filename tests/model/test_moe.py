@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from model.config import preset
 from model.moe import MixtureOfExperts, choose_experts, move_biases, sequence_balance
+from model.presets import preset
 
 
 def slow_choice(affinity, bias, config):

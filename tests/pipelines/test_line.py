@@ -100,7 +100,7 @@ def test_transformers_loads_the_checkpoint_and_its_tokenizer(finished):
     folder = finished.out / "export" / "checkpoint"
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert type(model).__name__ == "DeepseekV3ForCausalLM"
-    from model.export import import_checkpoint
+    from model.convert import import_checkpoint
     from model.transformer import Transformer
 
     config, state = import_checkpoint(folder)
