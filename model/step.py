@@ -4,8 +4,14 @@ The objective is the report's (arXiv 2412.19437): cross-entropy, plus λ/D times
 depths' multi-token losses (equation 25), plus α times the sequence-wise balance loss (equation 17).
 Each micro-batch gives sums, and every sum is divided by the count of the whole batch, on all ranks,
 so that cutting the batch otherwise changes nothing but rounding.
+
+What flows backwards is the objective times a power of two near the number of labels, so about a sum
+over tokens, and the gradients are divided by it at the end. In float32 that changes no bit. In FP8
+it keeps large batches from pushing gradients below what a tile's scale can reach: its largest
+number counts as 1e-4 at least (`model/fp8.py`).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +61,7 @@ def run_batch(
     counted = [count_labels(labels), *(count_labels(labels[:, k:]) for k in range(1, depths + 1))]
     # max: with no label at all the sums are 0 too.
     tokens, *mtp_tokens = (max(int(n), 1) for n in ranks.add(counted))
+    scale = 2.0 ** math.ceil(math.log2(tokens))
     main = balance = mtp = 0.0
     loads = [torch.zeros(r.weight.shape[0], dtype=torch.float64) for r in model.routers]
     token_losses = [labels.new_empty((0, step.length), dtype=torch.float32)]
@@ -65,7 +72,8 @@ def run_batch(
         mtp_means = [v / n for v, n in zip(losses.mtp, mtp_tokens, strict=True)]
         mtp_mean = sum(mtp_means) / depths if depths else main_mean.new_zeros(())
         balance_mean = losses.balance / step.size
-        (main_mean + mtp_weight * mtp_mean + balance_alpha * balance_mean).backward()
+        objective = main_mean + mtp_weight * mtp_mean + balance_alpha * balance_mean
+        (objective * scale).backward()
         main += main_mean.item()
         mtp += float(mtp_mean.detach())
         balance += balance_mean.item()
@@ -73,6 +81,7 @@ def run_batch(
             total += load
         token_losses.append(losses.token_losses)
     ranks.add_gradients(model.parameters())
+    torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / scale)
     each = torch.cat(token_losses)
     sums, counts = _by_source(each, batch, sources)
     suspect = torch.zeros(step.size)

@@ -45,8 +45,8 @@ from curation.project.documents import (
     read_project,
 )
 from curation.project.files import RawProject, find_projects
-from model.config import preset
 from model.generate import generate
+from model.presets import preset
 from model.trainer import TrainConfig, train
 from model.transformer import Transformer
 from packing.encode import encode_documents
@@ -179,7 +179,9 @@ def answer(model: Transformer, encoder: Encoder, questions: list[Question]) -> f
     right = 0
     for question in questions:
         done = generate(model, question.prompt, 40, stop=[end]).tokens
-        text = encoder.decode([token for token in done if token != end])
+        text = encoder.decode(
+            [token for token in done if token < encoder.vocab_size and token != end]
+        )
         right += text == question.line
     return right / max(len(questions), 1)
 
@@ -240,16 +242,12 @@ def main() -> None:
                 model_config = replace(
                     preset("quickstart"), vocab_size=-(-encoder.vocab_size // 128) * 128
                 )
-                steps = -(-len(loader) // 2)
                 config = TrainConfig(
-                    steps=steps, batch_size=2, micro_batch_size=2, learning_rate=1.5e-3,
-                    warmup_steps=min(20, steps), decay_fraction=0.8, min_lr_ratio=0.05,
+                    batch_size=2, micro_batch_size=2, learning_rate=1.5e-3,
+                    warmup_steps=min(20, len(loader) // 2), decay=0.8, min_lr_ratio=0.05,
                     embedding_scale=50, head_scale=4, seed=seed,
                 )  # fmt: skip
-                train(
-                    model_config, config, lambda done, own=loader: own.batches(2, done), {},
-                    place / "train",
-                )  # fmt: skip
+                train(model_config, config, loader, {}, place / "train")
                 model = Transformer(model_config, "fp32")
                 from safetensors.torch import load_file
 
