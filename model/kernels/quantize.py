@@ -21,8 +21,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model import fp8
 from model.kernels.compile import builds, tuned
-from model.kernels.rounding import TILE, round_columns, round_rows
+from model.kernels.rounding import TILE, round_rows, store_columns
 
 ROW_CONFIGS = [
     triton.Config({"BLOCK": 32}, num_warps=4),
@@ -87,25 +88,21 @@ def columns_kernel(
     if ROWS:
         rounded, scales = round_rows(block, POWER_OF_TWO)
         tl.store(q + corner + at, rounded, mask=inside)
-        tl.store(scale + wide.to(tl.int64) * m + tall * TILE + side, scales, mask=side < rows)
-    rounded, scales = round_columns(block, POWER_OF_TWO)
-    corner = wide.to(tl.int64) * TILE * m + tall * TILE
-    fits = (side[:, None] < columns) & (side[None, :] < rows)
-    tl.store(qt + corner + side[:, None] * m + side[None, :], tl.trans(rounded), mask=fits)
-    tl.store(qt_scale + tall.to(tl.int64) * k + wide * TILE + side, scales, mask=side < columns)
+        tl.store(scale + (wide.to(tl.int64) * m + tall * TILE) + side, scales, mask=side < rows)
+    store_columns(block, qt, qt_scale, tall, wide, m, k, POWER_OF_TWO)
 
 
 def empty_tiles(x: Tensor, m: int, k: int) -> tuple[Tensor, Tensor]:
     """Unwritten E4M3 [m, k] and scales [m, k/128] with strides (1, m), where x is."""
     q = torch.empty(m, k, dtype=torch.float8_e4m3fn, device=x.device)
-    return q, torch.empty(triton.cdiv(k, TILE), m, dtype=torch.float32, device=x.device).t()
+    return q, torch.empty(triton.cdiv(k, fp8.TILE), m, dtype=torch.float32, device=x.device).t()
 
 
 def quantize_tiles(x: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
     """x: bfloat16 or float32 [m, k] to E4M3 [m, k] and scales [m, k/128]: 1 x 128 tiles."""
     x = x.contiguous()
     (m, k), (q, scale) = x.shape, empty_tiles(x, *x.shape)
-    grid = lambda meta: (triton.cdiv(k, TILE), triton.cdiv(m, meta["BLOCK"]))  # noqa: E731
+    grid = lambda meta: (triton.cdiv(k, fp8.TILE), triton.cdiv(m, meta["BLOCK"]))  # noqa: E731
     if x.numel():
         tiles_kernel[grid](x, q, scale, m, k, POWER_OF_TWO=power_of_two)
     return q, scale
@@ -123,7 +120,7 @@ def quantize_both(
     m, k = x.shape
     rows, columns = empty_tiles(x, m, k), empty_tiles(x, k, m)
     if x.numel():
-        grid = (triton.cdiv(k, TILE), triton.cdiv(m, TILE))
+        grid = (triton.cdiv(k, fp8.TILE), triton.cdiv(m, fp8.TILE))
         none = {"x_scale_row": 0, "x_scale_column": 0, "DEQUANTIZE": False}
         options = {"ROWS": True, "POWER_OF_TWO": power_of_two}
         columns_kernel[grid](x, None, *rows, *columns, m, k, **none, **options)
@@ -147,7 +144,7 @@ def _columns(x: Tensor, x_scale: Tensor | None, power_of_two: bool) -> tuple[Ten
     m, k = x.shape
     columns = empty_tiles(x, k, m)
     if x.numel():
-        grid = (triton.cdiv(k, TILE), triton.cdiv(m, TILE))
+        grid = (triton.cdiv(k, fp8.TILE), triton.cdiv(m, fp8.TILE))
         steps = (0, 0) if x_scale is None else x_scale.stride()
         options = {"DEQUANTIZE": x_scale is not None, "ROWS": False, "POWER_OF_TWO": power_of_two}
         columns_kernel[grid](x, x_scale, None, None, *columns, m, k, *steps, **options)

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model import fp8
 from model.kernels.compile import builds, tuned
 from model.kernels.rounding import TILE, largest, round_tiles, tile_scale
 
@@ -60,7 +61,7 @@ def quantize_blocks(
     w = w.contiguous()
     n, k = w.shape[-2:]
     experts = w.shape[0] if w.ndim == 3 else 1
-    grid = (triton.cdiv(k, TILE), triton.cdiv(n, TILE), experts)
+    grid = (triton.cdiv(k, fp8.TILE), triton.cdiv(n, fp8.TILE), experts)
     q = torch.empty(w.shape, dtype=torch.float8_e4m3fn, device=w.device)
     shape = (*w.shape[:-2], grid[1], grid[0])
     scale = torch.empty(shape, dtype=torch.float32, device=w.device)

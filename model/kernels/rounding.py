@@ -41,6 +41,16 @@ def largest(x, axis):
 
 
 @triton.jit
+def reciprocal(x):
+    """1 / x, float32, to a unit in the last place: one instruction."""
+    if INTERPRETED:
+        return tl.div_rn(1.0, x)
+    return tl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+    )
+
+
+@triton.jit
 def tile_scale(maximum, POWER_OF_TWO: tl.constexpr):
     """`model.fp8.tile_scale`: the scales of tiles from their largest magnitudes, float32."""
     maximum = _larger(maximum, SMALLEST_MAXIMUM)
@@ -95,9 +105,7 @@ def round_tiles(x, scale, POWER_OF_TWO: tl.constexpr):
         return to_e4m3(x * tl.where(finite, r, tl.where(scale == scale, 0.0, scale)))
     if INTERPRETED:
         return to_e4m3(tl.div_rn(x, scale))
-    r = tl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [scale], dtype=tl.float32, is_pure=True, pack=1
-    )
+    r = reciprocal(scale)
     # An infinite scale, whose reciprocal is 0, would make NaN in the corrections.
     s = tl.where(finite, scale, 0.0)
     r = tl.fma(tl.fma(-s, r, 1.0), r, r)
@@ -117,3 +125,19 @@ def round_columns(x, POWER_OF_TWO: tl.constexpr):
     """Tiles of 128 x 1: x float32 [128, k] to E4M3 [128, k] and scales [k]."""
     scale = tile_scale(largest(x, 0), POWER_OF_TWO)
     return round_tiles(x, scale[None, :], POWER_OF_TWO), scale
+
+
+@triton.jit
+def store_columns(block, qt, qt_scale, tall, wide, m, k, POWER_OF_TWO: tl.constexpr):
+    """Round a block [128, 128] of a matrix [m, k] along m and store it transposed.
+
+    To qt [k, m] and qt_scale [k, m/128], k innermost; the block is number `tall` along m, `wide`
+    along k.
+    """
+    side = tl.arange(0, TILE)
+    rows, columns = m - tall * TILE, k - wide * TILE
+    rounded, scales = round_columns(block, POWER_OF_TWO)
+    corner = wide.to(tl.int64) * TILE * m + tall * TILE
+    fits = (side[:, None] < columns) & (side[None, :] < rows)
+    tl.store(qt + corner + (side[:, None] * m + side[None, :]), tl.trans(rounded), mask=fits)
+    tl.store(qt_scale + (tall.to(tl.int64) * k + wide * TILE) + side, scales, mask=side < columns)
