@@ -20,6 +20,9 @@ TABLE = Path(__file__).with_name("resources.tsv")
 MODULES: tuple[str, ...] = (
     "quantize",
     "quantize_weights",
+    "swiglu",
+    "rms_norm",
+    "permute",
 )
 
 

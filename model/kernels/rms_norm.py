@@ -18,7 +18,7 @@ from torch import Tensor
 from model import fp8
 from model.kernels.compile import builds, tuned
 from model.kernels.quantize import empty_tiles
-from model.kernels.rounding import TILE, largest, round_tiles, tile_scale
+from model.kernels.rounding import TILE, cast, largest, round_tiles, tile_scale
 
 # Lanes of a program are rows times d rounded up: few rows of wide ones, many of narrow ones.
 CONFIGS = [triton.Config({}, num_warps=w) for w in (4, 8, 16)]
@@ -57,7 +57,7 @@ def norm_kernel(
     tl.store(inverse + first + row, root, mask=row < m - first)
     block = block * root[:, None, None] * w[None, :, :]
     if WRITE_Y:
-        tl.store(y + first * d + at, block.to(y.dtype.element_ty), mask=inside)
+        tl.store(y + first * d + at, cast(block, y.dtype.element_ty), mask=inside)
     scales = tile_scale(largest(block, 2), POWER_OF_TWO)
     tl.store(q + first * d + at, round_tiles(block, scales[:, :, None], POWER_OF_TWO), mask=inside)
     places = tile[None, :].to(tl.int64) * m + first + row[:, None]
@@ -71,12 +71,12 @@ def rms_norm_quantize(
     """RMSNorm of x [m, d], bfloat16 or float32, with weight [d], in 1 x 128 tiles.
 
     Gives E4M3 [m, d], scales [m, d/128], 1 / rms as float32 [m], and y [m, d] in x's type if asked
-    for, else None. d is at most 16,384, ValueError if more.
+    for, else None. d is at most 8,192, ValueError if more.
     """
     m, d = x.shape
     tiles = triton.next_power_of_2(triton.cdiv(d, fp8.TILE))
-    if tiles * fp8.TILE > 16384:
-        raise ValueError(f"RMSNorm of {d} columns: a row must fit in registers, at most 16384")
+    if tiles > 64:
+        raise ValueError(f"RMSNorm of {d} columns: a row must fit in registers, at most 8192")
     q, scale = empty_tiles(x, m, d)
     inverse = torch.empty(m, dtype=torch.float32, device=x.device)
     y = torch.empty_like(x, memory_format=torch.contiguous_format) if write_y else None

@@ -10,8 +10,9 @@ where float32 could then round to another byte are few enough to try them all, w
 (and which showed that the machine's own reciprocal is not enough). A second correction gives the
 division's very float32, which the scale needs. For a power of two x r is exact already.
 
-Interpreted, a multiply-add isn't fused and Triton 3.9.0's cast to E4M3 rounds wrongly, so there the
-division is a division and the rounding is done in float32 first, after which the cast is exact.
+Interpreted, a multiply-add isn't fused and Triton 3.9.0's casts to E4M3 and bfloat16 round wrongly,
+so there the division is a division and the rounding is done in float32 first, after which the cast
+is exact.
 """
 
 import triton
@@ -93,6 +94,16 @@ def to_e4m3(x):
         q = _on_grid(x).to(tl.float8e4nv).to(tl.uint8, bitcast=True)
         return tl.where(x == x, q, 0x7F).to(tl.uint8).to(tl.float8e4nv, bitcast=True)
     return x.to(tl.float8e4nv)
+
+
+@triton.jit
+def cast(x, dtype: tl.constexpr):
+    """float32 to a pointer's type, to nearest; interpreted, Triton 3.9.0 cuts bfloat16 off."""
+    if INTERPRETED and dtype == tl.bfloat16:
+        bits = x.to(tl.int32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+        x = tl.where(x == x, bits.to(tl.float32, bitcast=True), x)
+    return x.to(dtype)
 
 
 @triton.jit
