@@ -42,11 +42,11 @@ def test_a_plan_gives_every_copy_a_row_of_its_own(tokens, experts, k, only):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("d", [128, 200])
-def test_dispatch_gives_the_reference_s_bytes(
+def test_dispatch_gives_the_bytes_of_its_reference(
     d, weighted, dtype, power_of_two, hostile, same_bytes
 ):
     chosen, gates = _choose(40, 5, 2)
-    layout, x = plan(chosen, 5), hostile(40, d, dtype, seed=10)
+    layout, x = plan(chosen, 5, 16), hostile(40, d, dtype, seed=10)
     given = gates if weighted else None
     q, scale = dispatch(x, layout, given, power_of_two=power_of_two)
     expected, expected_scale = dispatch_reference(x, layout, given, power_of_two=power_of_two)
