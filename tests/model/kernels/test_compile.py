@@ -38,6 +38,7 @@ def test_wide_loads_are_seen_and_so_are_narrow_ones():
     assert wide.stack == wide.local_accesses == wide.async_copies == 0
 
 
+@pytest.mark.slow
 def test_a_pipelined_fp8_product_shows_its_instructions_and_a_greedy_one_its_spills():
     good = compile_for_hopper(_product, PRODUCT, {"SIDE": 64, "STEP": 128}, 4, 3)
     assert good.count("QGMMA.64x64x32.F32.E4M3.E4M3") >= 4
