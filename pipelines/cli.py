@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.curate_cli import print_curation, readable, rejected, task
+from pipelines.kernels_cli import kernels
 from pipelines.model_cli import classifier_app, print_models, recall
 from pipelines.projects_cli import projects
 from pipelines.publish_cli import make_publish, verify
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(tok_app, name="tok")
 app.add_typer(classifier_app, name="classifier")
+app.command()(kernels)
 app.command()(recall)
 app.command()(projects)
 app.command()(rejected)
