@@ -7,6 +7,11 @@ each of them with TRITON_INTERPRET=1. By hand:
 """
 
 import os
+import sys
+from pathlib import Path
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 collect_ignore_glob = [] if INTERPRETED else ["test_*.py"]
+
+# In pytest's importlib mode a test finds no module beside it (`operands`).
+sys.path.insert(0, str(Path(__file__).parent))
