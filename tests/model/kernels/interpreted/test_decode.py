@@ -91,6 +91,6 @@ def test_odd_pages_and_latents_are_refused():
     lengths = torch.tensor([3], dtype=torch.int32)
     with pytest.raises(ValueError, match="expected at most 512"):
         attend_to_latents(q, torch.randn(1, 5, 600), lengths, 520, 1.0)
-    table = torch.zeros(1, 1, dtype=torch.int32)
+    table = torch.zeros(1, 2, dtype=torch.int32)
     with pytest.raises(ValueError, match="pages of 60 tokens"):
         attend_to_latents(q, torch.randn(1, 60, 600), lengths, 500, 1.0, table)
