@@ -43,7 +43,7 @@ class Build:
     `i32`; a suffix `:16` promises that the pointer or number is divisible by 16, as Triton sees for
     itself at a launch. What `signature` leaves out must be in `constants`. `fp_fusion` lets the
     compiler join a multiplication and an addition, as a launch does unless it is given
-    `enable_fp_fusion=False`.
+    `enable_fp_fusion=False`; `maxnreg` holds it to so many registers a thread.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Build:
     num_warps: int = 4
     num_stages: int = 3
     fp_fusion: bool = True
+    maxnreg: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,20 +129,24 @@ def builds(
 ) -> list[Build]:
     """One `Build` for each configuration of a `@tuned` kernel, named after it.
 
-    The name is `name/CONSTANT=value,…/wN/sN`: the configuration's own constants, warps, stages.
+    The name is `name/CONSTANT=value,…/wN/sN/rN`: the configuration's own constants, warps, stages
+    and limit of registers; what it leaves to Triton is left out.
     """
     made = []
     for config in kernel.configs:
         values = ",".join(f"{k}={v}" for k, v in config.kwargs.items())
+        parts = [name, values, f"w{config.num_warps}", f"s{config.num_stages}"]
+        parts.append(f"r{config.maxnreg}" if config.maxnreg else "")
         made.append(
             Build(
-                f"{name}/{values}/w{config.num_warps}/s{config.num_stages}",
+                "/".join(filter(None, parts)),
                 kernel.fn,
                 signature,
                 {**(constants or {}), **config.kwargs},
                 config.num_warps,
                 config.num_stages,
                 fp_fusion,
+                config.maxnreg,
             )
         )
     return made
@@ -156,6 +161,7 @@ def compile_build(build: Build) -> Compiled:
         build.num_warps,
         build.num_stages,
         build.fp_fusion,
+        build.maxnreg,
     )
 
 
@@ -166,6 +172,7 @@ def compile_for_hopper(
     num_warps: int = 4,
     num_stages: int = 3,
     fp_fusion: bool = True,
+    maxnreg: int | None = None,
 ) -> Compiled:
     """Compile a `@triton.jit` function for sm_90a and read the result; about a second.
 
@@ -190,6 +197,7 @@ def compile_for_hopper(
         "num_warps": num_warps,
         "num_stages": num_stages,
         "enable_fp_fusion": fp_fusion,
+        "maxnreg": maxnreg,
     }
     made = triton.compile(source, target=HOPPER, options=options)
     resources, sass = _read(made.asm["cubin"])
