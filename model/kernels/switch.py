@@ -9,12 +9,13 @@ from torch import Tensor
 CAPABILITY = (9, 0)
 
 
-def enabled(x: Tensor) -> bool:
+def enabled(x: Tensor, dtype: torch.dtype | None = None) -> bool:
     """Whether the kernels, and not their references, compute with `x`.
 
-    On a GPU from Hopper on they do; on a CPU only when Triton interprets them (TRITON_INTERPRET=1,
+    A kernel that is fit for one `dtype` only, on a GPU, names it. On a GPU from Hopper on they do; on a CPU only when Triton interprets them (TRITON_INTERPRET=1,
     for tests: it is slow), so that the references train there.
     """
     if x.device.type == "cuda":
-        return torch.cuda.get_device_capability(x.device) >= CAPABILITY
+        fit = dtype is None or x.dtype == dtype
+        return fit and torch.cuda.get_device_capability(x.device) >= CAPABILITY
     return x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
