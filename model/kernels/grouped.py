@@ -143,7 +143,7 @@ def _weight_gradients(
     rows = row + tl.arange(0, BLOCK_M)
     columns = column + tl.arange(0, BLOCK_N)
     tl.store(
-        out + (expert.to(tl.int64) * M + rows.to(tl.int64)[:, None]) * N + columns[None, :],
+        out + expert.to(tl.int64) * M * N + rows.to(tl.int64)[:, None] * N + columns[None, :],
         total.to(out.dtype.element_ty),
         mask=(rows < M)[:, None] & (columns < N)[None, :],
     )

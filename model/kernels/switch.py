@@ -12,8 +12,9 @@ CAPABILITY = (9, 0)
 def enabled(x: Tensor, dtype: torch.dtype | None = None) -> bool:
     """Whether the kernels, and not their references, compute with `x`.
 
-    A kernel that is fit for one `dtype` only, on a GPU, names it. On a GPU from Hopper on they do; on a CPU only when Triton interprets them (TRITON_INTERPRET=1,
-    for tests: it is slow), so that the references train there.
+    On a GPU from Hopper on they do (a kernel that is fit for one `dtype` only names it); on a CPU
+    only when Triton interprets them (TRITON_INTERPRET=1, for tests: it is slow), so that the
+    references train there.
     """
     if x.device.type == "cuda":
         fit = dtype is None or x.dtype == dtype
