@@ -18,7 +18,7 @@ The weight's gradient sums over an expert's rows in tiles of 128 along them, so 
 must begin at a multiple of 128 in the transposed operands, filled up with zeros: `steps` [E + 1]
 says at which multiple. An expert without rows has a gradient of zeros.
 
-The inner loop is `product.promoted`: 197 instructions a pass and 168 registers for the rows of 128 x
+The inner loop is `product.promoted`: 197 instructions a pass, 168 registers for the rows of 128 x
 128 on 8 warps, 261 and 166 for the gradient, none spilled (`resources.tsv`).
 """
 
