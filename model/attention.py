@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.kernels.switch import enabled
 from model.linear import Linear
 from model.norm import RMSNorm
 
@@ -148,8 +149,8 @@ class Attention(nn.Module):
                 cache.append(torch.cat([latent, k_rotary], -1))
             out = self._attend(q_plain, q_rotary, latent, k_rotary)
         else:
-            remembered = cache.append(torch.cat([latent, k_rotary], -1))
-            out = self._attend_to_latents(q_plain, q_rotary, remembered)
+            cache.append(torch.cat([latent, k_rotary], -1))
+            out = self._attend_to_latents(q_plain, q_rotary, cache)
         return self.o_proj(out.flatten(2))
 
     def _attend(self, q_plain: Tensor, q_rotary: Tensor, latent: Tensor, k_rotary: Tensor):
@@ -161,12 +162,19 @@ class Attention(nn.Module):
         k = torch.cat([k_plain, shared], -1).transpose(1, 2)
         return causal_attention(q, k, v.transpose(1, 2), self.scale).transpose(1, 2)
 
-    def _attend_to_latents(self, q_plain: Tensor, q_rotary: Tensor, remembered: Tensor) -> Tensor:
+    def _attend_to_latents(self, q_plain: Tensor, q_rotary: Tensor, cache: LatentCache) -> Tensor:
         """New tokens after cached ones, without making a key or a value. Gives [b, l, h, v]."""
         key, value = self.kv_b_proj.weight.view(self.heads, -1, self.latent).split(
             [self.plain, self.value], 1
         )
         q = torch.cat([torch.einsum("blhn,hnc->blhc", q_plain, key), q_rotary], -1)
+        if enabled(q, torch.bfloat16):
+            from model.kernels.decode import attend_to_latents  # needs Triton
+
+            lengths = torch.full(q.shape[:1], cache.length, dtype=torch.int32, device=q.device)
+            mixed = attend_to_latents(q, cache.latent, lengths, self.latent, self.scale)
+            return torch.einsum("blhc,hvc->blhv", mixed, value)
+        remembered = cache.latent[:, : cache.length]
         scores = torch.einsum("blhc,btc->bhlt", q, remembered) * self.scale
         new, known = scores.shape[2:]
         future = torch.ones(new, known, dtype=torch.bool, device=q.device).triu_(known - new + 1)

@@ -11,11 +11,15 @@ them, which is all that is needed since the loss is one sum.
 import torch
 from torch import Tensor
 
+from model.kernels.switch import enabled
+
 IGNORED = -100
 # Entries of a block of logits, 8 MB in float32: 256 tokens of an 8,192-word vocabulary. Larger ones
 # fall out of the cache between passes, smaller ones start more and smaller products: on two cores,
 # 1,024 tokens of 128 took 78, 65, 58, 70 and 79 ms with blocks of 32, 16, 8, 4 and 2 MB.
 BLOCK = 2 << 20
+# On a GPU small products cost more than memory: 512 tokens of a 131,072-word vocabulary.
+GPU_BLOCK = 64 << 20
 
 
 def linear_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,6 +33,27 @@ def linear_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor) -> tuple[
     return _LinearCrossEntropy.apply(hidden, head, labels, wanted)
 
 
+def softmax_gradient_(logits: Tensor, labels: Tensor, wanted: bool) -> Tensor:
+    """Cross-entropy of labels under softmax(logits), and its gradient in the place of the logits.
+
+    logits: [rows, vocabulary], overwritten: by softmax - one-hot if `wanted`. labels: int64 [rows].
+    Gives the losses [rows].
+    """
+    if enabled(logits):
+        from model.kernels import cross_entropy as kernels  # needs Triton
+
+        return kernels.softmax_gradient_(logits, labels, wanted)
+    target = labels[:, None]
+    picked = logits.gather(1, target).squeeze(1)
+    highest = logits.amax(1, keepdim=True)
+    probabilities = logits.sub_(highest).exp_()
+    total = probabilities.sum(1, keepdim=True)
+    if wanted:
+        gradient = probabilities.div_(total)
+        gradient.scatter_add_(1, target, gradient.new_full((len(labels), 1), -1.0))
+    return total.log_().squeeze_(1).add_(highest.squeeze(1) - picked)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -38,21 +63,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_head = torch.zeros_like(head) if wanted else None
         losses = hidden.new_zeros(hidden.shape[0])
         labelled = (labels != IGNORED).nonzero().squeeze(1)
-        height = min(max(1, BLOCK // head.shape[0]), len(labelled))
+        entries = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
+        height = min(max(1, entries // head.shape[0]), len(labelled))
         block = hidden.new_empty(height, head.shape[0])
         for rows in labelled.split(max(1, height)):
-            h, target = hidden.index_select(0, rows), labels.index_select(0, rows)[:, None]
+            h = hidden.index_select(0, rows)
             logits = torch.mm(h, head.t(), out=block[: len(rows)])
-            picked = logits.gather(1, target).squeeze(1)
-            highest = logits.amax(1, keepdim=True)
-            probabilities = logits.sub_(highest).exp_()
-            total = probabilities.sum(1, keepdim=True)
-            losses.index_copy_(0, rows, total.log().add_(highest).squeeze(1) - picked)
+            found = softmax_gradient_(logits, labels.index_select(0, rows), wanted)
+            losses.index_copy_(0, rows, found.to(losses.dtype))
             if wanted:
-                gradient = probabilities.div_(total)
-                gradient.scatter_add_(1, target, gradient.new_full((len(rows), 1), -1.0))
-                grad_hidden.index_copy_(0, rows, gradient @ head)
-                grad_head.addmm_(gradient.t(), h)
+                grad_hidden.index_copy_(0, rows, logits @ head)
+                grad_head.addmm_(logits.t(), h)
         if wanted:
             ctx.save_for_backward(grad_hidden, grad_head)
         ctx.mark_non_differentiable(losses)

@@ -41,6 +41,7 @@ from model.fp8 import (
     quantize_tiles,
     tile_scale,
 )
+from model.kernels.switch import enabled
 
 CACHED = 1 << 17  # numbers
 KEPT_FORMATS = ("e4m3", "e5m6")
@@ -71,12 +72,18 @@ class _Fp8Products(torch.autograd.Function):
     ) -> Tensor:
         if keep not in KEPT_FORMATS:
             raise ValueError(f"format to keep is {keep!r}, expected one of {KEPT_FORMATS}")
+        ctx.counts, ctx.dispatched, ctx.kernels = counts, dispatched, enabled(x)
+        if ctx.kernels:
+            from model.kernels import linear as kernels  # needs Triton
+
+            y, kept = kernels.forward(x, weight, counts, keep)
+            ctx.save_for_backward(*kept)
+            return y
         x_q, x_scale = quantize_tiles(x, power_of_two=True)
         w_q, w_scale = quantize_blocks(weight)
         kept = (x_q, x_scale) if keep == "e4m3" else quantize_tiles_e5m6(x)
         # float8 tensors pass through autograd's saved variables like any other.
         ctx.save_for_backward(*kept, w_q, w_scale)
-        ctx.counts, ctx.dispatched = counts, dispatched
         x = dequantize(x_q, x_scale)
         y = x.new_empty(x.shape[0], weight.shape[1])
         for rows, out, q, scale in zip(x.split(counts), y.split(counts), w_q, w_scale, strict=True):
@@ -86,9 +93,14 @@ class _Fp8Products(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        kept, kept_scale, w_q, w_scale = ctx.saved_tensors
         counts = ctx.counts
         grad = grad.contiguous()
+        if ctx.kernels:
+            from model.kernels import linear as kernels
+
+            kept, needs = ctx.saved_tensors, ctx.needs_input_grad[:2]
+            return *kernels.backward(grad, kept, counts, ctx.dispatched, needs), None, None, None
+        kept, kept_scale, w_q, w_scale = ctx.saved_tensors
         across = dequantize(*quantize_tiles(grad, power_of_two=ctx.dispatched))
         grad_x = grad_w = None
         if ctx.needs_input_grad[0]:

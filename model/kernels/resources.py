@@ -18,6 +18,10 @@ from model.kernels.compile import Build, Compiled, compile_build
 TABLE = Path(__file__).with_name("resources.tsv")
 # Modules of this folder that hold kernels: each has BUILDS, a list of `compile.Build`.
 MODULES: tuple[str, ...] = (
+    "cross_entropy",
+    "decode",
+    "grouped",
+    "product",
     "quantize",
     "quantize_weights",
     "swiglu",

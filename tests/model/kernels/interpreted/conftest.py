@@ -7,12 +7,16 @@ each of them with TRITON_INTERPRET=1. By hand:
 """
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 collect_ignore_glob = [] if INTERPRETED else ["test_*.py"]
+# In pytest's importlib mode a test finds no module beside it (`operands`).
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)
