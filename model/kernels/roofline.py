@@ -15,34 +15,18 @@ vocabulary.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from model.config import PRESETS, ModelConfig
+from model.config import ModelConfig
 from model.kernels.resources import Resources, read_table
+from model.presets import PRESETS
 
 FP8, BF16 = "fp8", "bf16"
 
 # Over how many devices experts are spread: 64 in the report (section 3.2), small models on one.
 RANKS = {"v3-671b": 64}
 
-# A billion parameters of the same kind, until there is such a preset.
-_MOE_1B = replace(
-    PRESETS["v3-671b"],
-    vocab_size=32768,
-    hidden_size=1024,
-    intermediate_size=4096,
-    moe_intermediate_size=256,
-    num_hidden_layers=20,
-    num_attention_heads=16,
-    q_lora_rank=None,
-    kv_lora_rank=256,
-    n_routed_experts=64,
-    num_experts_per_tok=6,
-    n_group=1,
-    topk_group=1,
-    first_k_dense_replace=1,
-)
-MODELS = {name: PRESETS.get(name, _MOE_1B) for name in ("v3-671b", "moe-1b")}
+MODELS = {name: PRESETS[name] for name in ("v3-671b", "moe-1b")}
 
 
 @dataclass(frozen=True)
