@@ -5,8 +5,8 @@ stand (`excerpts.py`); what they say is kept in the language's own spelling, and
 its rules. Text that only looks like an import, in a
 string or a comment, is none. The grammars come inside wheels.
 
-Where files of one package see each other without an import (Go, Java, Kotlin, C#), a file's own
-top-level names (`defines`) and all the names it uses (`uses`) say which of them it needs.
+Where files of one package see each other without an import (Go, Java, Kotlin, C#, PHP), a file's
+own top-level names (`defines`) and the names it uses (`uses.py`) say which of them it needs.
 
 A file that is too large, has lines like those of minified code, takes too long to parse, or is
 broken into too many pieces has no imports: `Facts.problem` says why. Those are the files that make
@@ -23,6 +23,7 @@ import numpy as np
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
 from curation.project.excerpts import excerpt
+from curation.project.uses import names_used
 
 PARSE_SECONDS = 10.0  # for one file; a megabyte takes about 0.3
 MAX_BYTES = 4 << 20
@@ -47,7 +48,13 @@ class Import:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of itself and of others."""
+    """What a file says of itself and of others.
+
+    defines: top-level names. Kotlin's functions are `name()`; its properties and what extends
+    another type are `.name`, which only an import that spells it can be traced to; the class by
+    which Java sees such names is `@Name`.
+    uses: see `uses.py`.
+    """
 
     imports: tuple[Import, ...] = ()
     package: str = ""
@@ -111,10 +118,11 @@ _GRAMMARS: dict[str, tuple[str, str, str]] = {
         """
         (package_header (qualified_identifier) @package)
         (import) @import
+        (file_annotation) @file_annotation
         (source_file (class_declaration name: (_) @define))
         (source_file (object_declaration name: (_) @define))
-        (source_file (function_declaration name: (_) @define))
-        (source_file (property_declaration (variable_declaration (identifier) @define)))
+        (source_file (function_declaration name: (_) @function) @whole)
+        (source_file (property_declaration (variable_declaration (identifier) @property)))
         (source_file (type_alias type: (_) @define))
         """,
     ),
@@ -191,7 +199,6 @@ _BRACKETS = np.zeros(256, np.int8)
 _BRACKETS[list(b"([{")] = 1
 _BRACKETS[list(b")]}")] = -1
 _WITH_USES = {"java", "kotlin", "go", "csharp", "php"}
-_IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @cache
@@ -288,15 +295,39 @@ def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts
         if "package" in captures:
             package = package or _text(captures["package"])[:_MOST_NAME]
         elif "define" in captures:
-            defines |= {_text(node) for node in found["define"]}
+            nested = language == "csharp" and _is_nested(captures["define"])
+            defines |= set() if nested else {_text(node) for node in found["define"]}
+        elif "file_annotation" in captures:
+            named = re.search(r'JvmName\("(\w+)"\)', _text(captures["file_annotation"]))
+            defines |= {"@" + named[1]} if named else set()
+        elif "property" in captures:
+            defines.add("." + _text(captures["property"]))
+        elif "function" in captures:
+            defines.add(_kotlin_function(captures["whole"], captures["function"]))
         else:
             imports += [i for i in _READ[language](captures) if len(i.name) <= _MOST_NAME]
     uses = frozenset()
     if language in _WITH_USES:
-        uses = frozenset(name.decode() for name in set(_IDENTIFIER.findall(data)))
+        uses = names_used(data, language)
+        if language in ("java", "kotlin", "php"):  # what is imported hides what the package has
+            uses -= {re.split(r"[.\\]", one.name)[-1] for one in imports}
     if language == "go":
         defines -= {"main", "init", "_"}  # no other file can mean these
     return Facts(tuple(dict.fromkeys(imports)), package, frozenset(defines), uses)
+
+
+def _is_nested(name: Node) -> bool:
+    """Whether a type's name stands inside another type (C#'s query finds those as well)."""
+    around = name.parent and name.parent.parent
+    while around is not None and not around.type.endswith("_declaration"):
+        around = around.parent
+    return around is not None and "namespace" not in around.type
+
+
+def _kotlin_function(whole: Node, name: Node) -> str:
+    before = whole.named_children[: whole.named_children.index(name)]
+    extends = any(node.type not in ("modifiers", "type_parameters") for node in before)
+    return f".{_text(name)}" if extends else f"{_text(name)}()"
 
 
 def _text(node: Node) -> str:
@@ -353,19 +384,43 @@ def _rust(found: dict[str, Node]) -> list[Import]:
             match = re.search(r'path\s*=\s*"([^"]+)"', _text(before))
             path = match[1] if match else ""
         # `mod` inside `mod tests { … }` is looked for in a folder of that name.
-        outer = []
-        node = found["mod_item"].parent
-        for _ in range(_MOST_DEEP):
-            if node is None:
-                break
-            if node.type == "mod_item":
-                outer.insert(0, _text(node.child_by_field_name("name")))
-            node = node.parent
+        outer = _modules_around(found["mod_item"])
         return [Import("::".join([*outer, _text(found["mod"])]), (path,) if path else (), "mod")]
     if "crate" in found:
         return [Import(_text(found["crate"]), kind="use")]
     renamed = re.sub(r" as \w+", "", " ".join(_text(found["use"]).split()))
-    return [Import(name, kind="use") for name in _use_tree("".join(renamed.split()))]
+    names = _use_tree("".join(renamed.split()))
+    if outer := _modules_around(found["use"]):
+        names = [_from_inside(name, outer) for name in names]
+    return [Import(name, kind="use") for name in names]
+
+
+def _modules_around(node: Node) -> list[str]:
+    """Names of the modules with a body, in this file, that a node stands in, outermost first."""
+    outer: list[str] = []
+    around = node.parent
+    for _ in range(_MOST_DEEP):
+        if around is None:
+            break
+        if around.type == "mod_item":
+            outer.insert(0, _text(around.child_by_field_name("name")))
+        around = around.parent
+    return outer
+
+
+def _from_inside(name: str, outer: list[str]) -> str:
+    """A path as the file would spell it that has the modules `outer` around the statement."""
+    head, *rest = name.split("::")
+    if head not in ("self", "super"):
+        return name
+    left = list(outer)
+    if head == "super":
+        left.pop()
+    while rest[:1] == ["super"] and left:
+        left.pop()
+        rest = rest[1:]
+    up = rest[:1] == ["super"]
+    return "::".join([*([] if up else ["self"]), *left, *rest])
 
 
 def _use_tree(text: str, before: str = "", level: int = 0) -> list[str]:

@@ -103,7 +103,7 @@ def own_names(project: Project) -> dict[str, set[str]]:
 def measure(project: Project) -> tuple[dict[str, Counter], list[str]]:
     """Imports of the project itself by language, resolved or not, and the unresolved ones."""
     files = {path: (file.language, file.data) for path, file in project.files.items()}
-    tree = Tree(files, project.facts)
+    tree = Tree(files, project.facts, (file.path for file in project.aside))
     names = own_names(project)
     counts: dict[str, Counter] = defaultdict(Counter)
     missing = []
