@@ -306,6 +306,10 @@ def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts
             defines.add(_kotlin_function(captures["whole"], captures["function"]))
         else:
             imports += [i for i in _READ[language](captures) if len(i.name) <= _MOST_NAME]
+    if language == "csharp" and not package:
+        # Conditional lines around brackets can break the tree where it begins.
+        match = re.search(rb"^[ \t]*+namespace[ \t]++([\w.]++)", data, re.MULTILINE)
+        package = match[1].decode()[:_MOST_NAME] if match else ""
     uses = frozenset()
     if language in _WITH_USES:
         uses = names_used(data, language)
@@ -441,10 +445,15 @@ def _use_tree(text: str, before: str = "", level: int = 0) -> list[str]:
 
 
 def _csharp(found: dict[str, Node]) -> list[Import]:
-    text = _text(found["using"]).removeprefix("global ").removeprefix("using").rstrip(";")
-    static = text.split()[:1] == ["static"]
-    name = text.split("=")[-1].removeprefix(" static") if "=" in text or static else text
-    return [Import("".join(name.split()).removeprefix("global::"), kind="static" * static)]
+    """Of kind `static`, `alias` (another name for a type or a namespace), `global`, or none."""
+    words = _text(found["using"]).rstrip(";").replace("=", " = ").split()
+    if is_global := words[:1] == ["global"]:  # for all files of its project
+        words = words[1:]
+    left = words[1:]
+    kind = "static" if left[:1] == ["static"] else "alias" if "=" in left else "global" * is_global
+    left = left[left.index("=") + 1 :] if "=" in left else left
+    left = left[left[:1] == ["static"] :]
+    return [Import("".join(left).removeprefix("global::"), kind=kind)]
 
 
 def _ruby(found: dict[str, Node]) -> list[Import]:

@@ -73,18 +73,44 @@ def own_php_files(project: Tree, path: str) -> list[str]:
 
 def csharp_files(project: Tree, path: str, one: Import) -> list[str]:
     packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
-    if one.kind != "static" and one.name in packages:
-        return used_of(project, path, packages[one.name])
-    # `using static`, or another name for a type
+    if one.kind not in ("static", "alias"):
+        return used_of(project, path, packages.get(one.name, []))
     names = project.table("csharp", lambda p: _by_full_name(p, ("csharp",), "."))
     return one_of(path, names.get(one.name, []))
 
 
 def own_csharp_files(project: Tree, path: str) -> list[str]:
+    """Files of the file's own namespace, of those above it, and of its project's global usings."""
     packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
     parts = project.facts[path].package.split(".")
-    seen = [packages.get(".".join(parts[:end]), []) for end in range(len(parts), 0, -1) if parts[0]]
+    names = {".".join(parts[:end]) for end in range(len(parts), 0, -1) if parts[0]}
+    folder = _csharp_project(project, path)
+    names |= project.table("global usings", _global_usings).get(folder, set())
+    seen = [packages.get(name, []) for name in sorted(names)]
     return used_of(project, path, [p for paths in seen for p in paths])
+
+
+def _csharp_project(project: Tree, path: str) -> str | None:
+    """The nearest folder above a file that holds a .csproj."""
+    folders = project.table(
+        "csproj",
+        lambda p: {folder_of(f) for f in (*p.files, *p.aside) if f.endswith(".csproj")},
+    )
+    folder = folder_of(path)
+    while folder not in folders:
+        if not folder:
+            return None
+        folder = folder_of(folder)
+    return folder
+
+
+def _global_usings(project: Tree) -> dict[str | None, set[str]]:
+    found: dict[str | None, set[str]] = defaultdict(set)
+    for path in project.by_language["csharp"]:
+        names = {one.name for one in project.facts[path].imports if one.kind == "global"}
+        if names and (folder := _csharp_project(project, path)) is not None:
+            found[folder] |= names
+    return found
 
 
 def _go_modules(project: Tree) -> list[tuple[str, str]]:

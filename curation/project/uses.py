@@ -45,10 +45,22 @@ _KOTLIN_CALL = re.compile(rb"(?<![\w.$@])([A-Za-z_]\w*+)(?:<[\w, .?*]++>)?[ \t]*
 _KOTLIN_OWN = re.compile(rb"\b(?:fun\b[^(={\n]*?|va[lr]\s+)(\w++)\s*+[(=:\n]|(?<![\w.])(\w++)\s*+:")
 
 
+_PARAMETERS = re.compile(rb"\([^()]*+\)")
+_KOTLIN_SUPER = re.compile(
+    rb"\b(?:class|object|interface)\b[^{}:;=]*+:(?!:)|\bfun\b[^(){}\n=]*+\.\w++\s*+\("
+)
+
+
 def _kotlin(code: bytes) -> set[bytes]:
+    """Calls of bare names only where no member of a type that is extended can be meant."""
     own = {name for pair in _KOTLIN_OWN.findall(code) for name in pair}
-    calls = {name + b"()" for name in set(_KOTLIN_CALL.findall(code)) - own}
-    return calls | (set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code)) - own)
+    heads = code
+    for _ in range(3):  # levels of brackets
+        heads = _PARAMETERS.sub(b"", heads)
+    calls = set() if _KOTLIN_SUPER.search(heads + b"(") else set(_KOTLIN_CALL.findall(code)) - own
+    return {name + b"()" for name in calls} | (
+        set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code)) - own
+    )
 
 
 _GO_METHOD = re.compile(rb"^(func[ \t]*\([^)\n]*\))[ \t]*\w++", re.MULTILINE)

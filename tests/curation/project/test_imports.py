@@ -64,7 +64,7 @@ CASES = {
     "csharp": (
         "global using A.B;\nusing static C.D;\nusing E = F.G;\nnamespace N.M;\n"
         "class X { class Y {} }",
-        [("A.B",), ("C.D", "static"), ("F.G",)],
+        [("A.B", "global"), ("C.D", "static"), ("F.G", "alias")],
     ),
     "ruby": (
         "require 'set'\nrequire_relative 'a/b'\nautoload :X, 'x/y'\nputs 'no'\nfoo.require 'no'\n",
