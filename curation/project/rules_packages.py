@@ -74,7 +74,11 @@ def own_php_files(project: Tree, path: str) -> list[str]:
 def csharp_files(project: Tree, path: str, one: Import) -> list[str]:
     packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
     if one.kind not in ("static", "alias"):
-        return used_of(project, path, packages.get(one.name, []))
+        files = packages.get(one.name, [])
+        if found := used_of(project, path, files):
+            return found
+        # None of its types is in use (methods that extend others are not seen), but it must exist.
+        return files if len(files) == 1 and one.kind != "global" else []
     names = project.table("csharp", lambda p: _by_full_name(p, ("csharp",), "."))
     return one_of(path, names.get(one.name, []))
 

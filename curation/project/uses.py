@@ -42,12 +42,14 @@ def _java(code: bytes) -> set[bytes]:
 
 _KOTLIN_CALL = re.compile(rb"(?<![\w.$@])([A-Za-z_]\w*+)(?:<[\w, .?*]++>)?[ \t]*+[({]")
 # Functions, values, and parameters, whose values may be functions.
-_KOTLIN_OWN = re.compile(rb"\b(?:fun\b[^(={\n]*?|va[lr]\s+)(\w++)\s*+[(=:\n]|(?<![\w.])(\w++)\s*+:")
+_KOTLIN_OWN = re.compile(
+    rb"\bfun\b[^(={\n]{0,200}?\b(\w++)\s*+[(=:\n]|\bva[lr]\s+(\w++)|(?<![\w.])(\w++)\s*+:"
+)
 
 
 _PARAMETERS = re.compile(rb"\([^()]*+\)")
 _KOTLIN_SUPER = re.compile(
-    rb"\b(?:class|object|interface)\b[^{}:;=]*+:(?!:)|\bfun\b[^(){}\n=]*+\.\w++\s*+\("
+    rb"\b(?:class|object|interface)\b[^{}:;=]{0,400}+:(?!:)|\bfun\b[^(){}\n=:]{0,200}?\.\w"
 )
 
 
@@ -57,20 +59,19 @@ def _kotlin(code: bytes) -> set[bytes]:
     heads = code
     for _ in range(3):  # levels of brackets
         heads = _PARAMETERS.sub(b"", heads)
-    calls = set() if _KOTLIN_SUPER.search(heads + b"(") else set(_KOTLIN_CALL.findall(code)) - own
-    return {name + b"()" for name in calls} | (
-        set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code)) - own
-    )
+    calls = set() if _KOTLIN_SUPER.search(heads) else set(_KOTLIN_CALL.findall(code)) - own
+    bare = set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code)) - own
+    return bare | {name + b"()" for name in calls}
 
 
 _GO_METHOD = re.compile(rb"^(func[ \t]*\([^)\n]*\))[ \t]*\w++", re.MULTILINE)
 _GO_NAME = re.compile(rb"(?<![\w.])([A-Za-z_]\w*+)(?!\s*+:(?!=))")  # not the key of a literal
 _GO_MEMBER = re.compile(rb"(?<![\w.])([A-Za-z_]\w*+\.[A-Za-z_]\w*+)")
 _GO_LOCAL = re.compile(
-    rb"((?:\w++[ \t]*+,[ \t]*+)*+\w++)[ \t]*+:="
+    rb"(?<!\w)((?:\w++[ \t]*+,[ \t]*+){0,20}+\w++)[ \t]*+:="
     rb"|^[ \t]++(?:var|const)[ \t]++(\w++(?:[ \t]*+,[ \t]*+\w++)*+)"
     # Parameters, results, and fields: a name or several, then a type.
-    rb"|[(,][ \t\n]*+((?:\w++[ \t]*+,[ \t]*+)*+\w++)[ \t]++(?=[\w*\[.(<])"
+    rb"|[(,][ \t\n]*+((?:\w++[ \t]*+,[ \t]*+){0,20}+\w++)[ \t]++(?=[\w*\[.(<])"
     rb"|^[ \t]++(?!(?:return|go|defer|case|if|for|else|switch|type|func|var|const|package|goto"
     rb"|range|select|import|break|continue)\b)((?:\w++[ \t]*+,[ \t]*+)*+\w++)[ \t]++(?=[\w*\[])",
     re.MULTILINE,
@@ -113,11 +114,13 @@ _CSHARP_SURE = re.compile(
     rb"|\(" + _N + rb"\??\)\s*+(?=[\w(])"
 )
 _CSHARP_DECLARED = re.compile(_N + rb"(?:<[\w, .?]++>)?\??(?:\[[, ]*+\])?[ \t]++([A-Za-z_]\w*+)")
-_CSHARP_BASES = re.compile(rb"\b(?:class|interface|struct|record|where)\s+\w+[^{;:]*+:([^{;]*+)")
-_CSHARP_ATTRIBUTE = re.compile(rb"[\[,]\s*+(?:\w+:\s*+)?" + _N + rb"\s*+(?=[\](,])")
+_CSHARP_BASES = re.compile(
+    rb"\b(?:class|interface|struct|record|where)\s+\w+[^{;:]{0,400}+:([^{;]*+)"
+)
+_CSHARP_ATTRIBUTE = re.compile(rb"[\[,]\s*+(?:\w++:\s*+)?" + _N + rb"\s*+(?=[\](,])")
 _CSHARP_OWNER = re.compile(_N + rb"(?=\.[A-Za-z_])")
 _CSHARP_NESTED = re.compile(
-    rb"\b(?:class|interface|struct|record|enum)\s+(\w++)|\bdelegate\b[^(;{]*?(\w++)\s*+\("
+    rb"\b(?:class|interface|struct|record|enum)\s+(\w++)|\bdelegate\b[^(;{]{0,200}?\b(\w++)\s*+\("
 )
 
 
