@@ -123,7 +123,8 @@ def read_project(raw: RawProject, settings: ProjectSettings) -> Project:
     facts, holes = {}, {}
     for path, file in files.items():
         facts[path], holes[path] = _look_into(file, settings.holes)
-    edges = resolve({p: (f.language, f.data) for p, f in files.items()}, facts)
+    known = {p: (f.language, f.data) for p, f in files.items()}
+    edges = resolve(known, facts, (file.path for file in aside))
     if settings.order == "random":
         parts = [random_order(sorted(files), settings.seed, raw.name)] if files else []
     else:

@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 # Alternatives that are stepped over are tried first, so that what looks like a statement inside
 # them is never reached. Strings of one line end with it even if they are not closed.
-_LINE_STRINGS = rb'"(?:[^"\\\n]|\\.)*+"?' + rb"|'(?:[^'\\\n]|\\.)*+'?"
-_C_COMMENTS = rb"//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?"
+LINE_STRINGS = rb'"(?:[^"\\\n]|\\.)*+"?' + rb"|'(?:[^'\\\n]|\\.)*+'?"
+C_COMMENTS = rb"//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?"
 
 
-def _triple(quote: bytes) -> bytes:
+def triple(quote: bytes) -> bytes:
     inside = rb"(?:[^\\" + quote + rb"]|\\.|" + quote + rb"(?!" + quote * 2 + rb"))*+"
     return quote * 3 + inside + rb"(?:" + quote * 3 + rb")?"
 
@@ -27,9 +27,9 @@ _PYTHON = re.compile(
     rb"[^\"'#\n;:]*+(?:"
     + rb"|".join(
         [
-            _triple(b'"'),
-            _triple(b"'"),
-            _LINE_STRINGS,
+            triple(b'"'),
+            triple(b"'"),
+            LINE_STRINGS,
             rb"#[^\n]*+",
             rb"[\n;:][ \t]*+(?P<found>(?:import|from)\b(?:"
             rb"[ \t.\w\x80-\xff,*]|\\\n|\((?:[^()#]|#[^\n]*+)*+\))*+)",
@@ -43,20 +43,20 @@ _PYTHON = re.compile(
 
 # (Not past the next statement: a clause that ends in no string would be gone through again by it.)
 _NAME = rb"(?!(?:import|export)\b)[\w$\x80-\xff]++"
-_GAP = rb"(?:\s|" + _C_COMMENTS + rb")*+"
+_GAP = rb"(?:\s|" + C_COMMENTS + rb")*+"
 _SCRIPT = re.compile(
     rb"[^\"'`/ier]*+(?:"
     + rb"|".join(
         [
-            _LINE_STRINGS,
+            LINE_STRINGS,
             rb"`(?:[^`\\]|\\.)*+`?",
-            _C_COMMENTS,
+            C_COMMENTS,
             # A slash after an operator or a bracket begins a regular expression.
             rb"(?:(?<=[(,=:\[!&|?{};+\n])|(?<=[(,=:\[!&|?{};+] ))"
             rb"/(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.){0,64}+\]){1,256}+/",
             rb"(?:(?<![\w$.\x80-\xff])|(?<=\.\.\.))(?P<found>"
             rb"(?:import|require)" + _GAP + rb"\(" + _GAP + rb"(?:\"[^\"\n]*+\"|'[^'\n]*+')"
-            rb"|(?:import|export)\b(?:[\s{},*]|" + _NAME + rb"|" + _C_COMMENTS + rb")*+"
+            rb"|(?:import|export)\b(?:[\s{},*]|" + _NAME + rb"|" + C_COMMENTS + rb")*+"
             rb"(?:\"[^\"\n]*+\"|'[^'\n]*+'))",
             rb"[\"'`/ier]",
             rb"\Z",
@@ -71,8 +71,8 @@ _INCLUDE = re.compile(
     + rb"|".join(
         [
             rb'R"(?P<mark>[^()\\\s"]{0,16})\((?:.*?\)(?P=mark)"|.*)',
-            _LINE_STRINGS,
-            _C_COMMENTS,
+            LINE_STRINGS,
+            C_COMMENTS,
             rb"(?P<found>#[ \t]*+include[ \t]*+(?:\"[^\"\n]*+\"|<[^>\n]*+>))",
             rb"[\"'/#R]",
             rb"\Z",
@@ -86,10 +86,10 @@ _BRACES = re.compile(
     rb"[^\"'`/{}]*+(?:"
     + rb"|".join(
         [
-            _triple(b'"'),
-            _LINE_STRINGS,
+            triple(b'"'),
+            LINE_STRINGS,
             rb"`[^`]*+`?",
-            _C_COMMENTS,
+            C_COMMENTS,
             rb"(?P<open>\{)|(?P<close>\})",
             rb"[\"'`/]",
             rb"\Z",

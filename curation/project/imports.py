@@ -5,8 +5,8 @@ stand (`excerpts.py`); what they say is kept in the language's own spelling, and
 its rules. Text that only looks like an import, in a
 string or a comment, is none. The grammars come inside wheels.
 
-Where files of one package see each other without an import (Go, Java, Kotlin, C#), a file's own
-top-level names (`defines`) and all the names it uses (`uses`) say which of them it needs.
+Where files of one package see each other without an import (Go, Java, Kotlin, C#, PHP), a file's
+own top-level names (`defines`) and the names it uses (`uses.py`) say which of them it needs.
 
 A file that is too large, has lines like those of minified code, takes too long to parse, or is
 broken into too many pieces has no imports: `Facts.problem` says why. Those are the files that make
@@ -22,32 +22,27 @@ from functools import cache
 import numpy as np
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
-from curation.project.excerpts import excerpt
+from curation.project.excerpts import C_COMMENTS, LINE_STRINGS, excerpt
+from curation.project.statements import MOST_NAME, READ, Import, text_of
+from curation.project.uses import names_used
 
 PARSE_SECONDS = 10.0  # for one file; a megabyte takes about 0.3
 MAX_BYTES = 4 << 20
 MAX_LINE = 50_000  # bytes
 MAX_PIECES = 10_000  # of one error
 MAX_DEPTH = 1000
-_MOST_NAME = 1000  # characters of a name, and
-_MOST_DEEP = 64  # levels of nesting: what is more names no file, but can take for ever
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import: the name as written, and the names that are taken out of it (`*` for all).
-
-    kind: what the language's rules need to know, such as `quoted` and `angled` of an #include.
-    """
-
-    name: str
-    names: tuple[str, ...] = ()
-    kind: str = ""
+MAX_CHAIN = 1000  # operators, with nothing between that ends an expression
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of itself and of others."""
+    """What a file says of itself and of others.
+
+    defines: top-level names. Kotlin's functions are `name()`; its properties and what extends
+    another type are `.name`, which only an import that spells it can be traced to; the class by
+    which Java sees such names is `@Name`.
+    uses: see `uses.py`.
+    """
 
     imports: tuple[Import, ...] = ()
     package: str = ""
@@ -111,10 +106,11 @@ _GRAMMARS: dict[str, tuple[str, str, str]] = {
         """
         (package_header (qualified_identifier) @package)
         (import) @import
+        (file_annotation) @file_annotation
         (source_file (class_declaration name: (_) @define))
         (source_file (object_declaration name: (_) @define))
-        (source_file (function_declaration name: (_) @define))
-        (source_file (property_declaration (variable_declaration (identifier) @define)))
+        (source_file (function_declaration name: (_) @function) @whole)
+        (source_file (property_declaration (variable_declaration (identifier) @property)))
         (source_file (type_alias type: (_) @define))
         """,
     ),
@@ -187,11 +183,16 @@ _GRAMMARS: dict[str, tuple[str, str, str]] = {
 }
 
 LANGUAGES = tuple(_GRAMMARS)
-_BRACKETS = np.zeros(256, np.int8)
-_BRACKETS[list(b"([{")] = 1
-_BRACKETS[list(b")]}")] = -1
+# All brackets, and each kind alone: `[)[)` is as deep for a parser as `[[`.
+_BRACKETS = np.zeros((4, 256), np.int8)
+for _row, _pair in enumerate((b"()", b"[]", b"{}"), 1):
+    _BRACKETS[[0, _row], _pair[0]] = 1
+    _BRACKETS[[0, _row], _pair[1]] = -1
+# What can end an expression, or begin one inside it, is as good as a semicolon.
+_ENDS = bytes.maketrans(b",{}()[]", b";;;;;;;")
+_STRINGS_AND_COMMENTS = re.compile(LINE_STRINGS + rb"|" + C_COMMENTS)
+_WITH_CHAINS = {"c", "cpp", "csharp", "java"}
 _WITH_USES = {"java", "kotlin", "go", "csharp", "php"}
-_IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @cache
@@ -220,16 +221,22 @@ def parse(data: bytes, language: str, path: str = "") -> Tree:
     """Parse a file, UTF-8. Raises ParseProblem for one that would take too long.
 
     So do brackets that are nested as no one nests them: queries of such a tree take minutes, and
-    cannot be stopped (py-tree-sitter 0.26.1 crashes when a query has a progress callback).
+    cannot be stopped (py-tree-sitter 0.26.1 crashes when a query has a progress callback). And so
+    does `a < b < c …`, which may be types in types: where the text ends, a parser of C# or C gives
+    up all of it in one step that asks no callback, and takes 20 s for 18 kB, eight times as long
+    for twice as much.
     """
     if len(data) > MAX_BYTES:
         raise ParseProblem(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     longest = max(map(len, data.split(b"\n")))
     if longest > MAX_LINE:
         raise ParseProblem(f"a line of {longest:,} bytes, more than {MAX_LINE:,}")
-    depth = int(_BRACKETS[np.frombuffer(data, np.uint8)].cumsum(dtype=np.int32).max(initial=0))
+    text = np.frombuffer(data, np.uint8)
+    depth = max(int(kind[text].cumsum(dtype=np.int32).max(initial=0)) for kind in _BRACKETS)
     if depth > MAX_DEPTH:
         raise ParseProblem(f"brackets {depth:,} deep, more than {MAX_DEPTH:,}")
+    if language in _WITH_CHAINS and (chain := _longest_chain(data)) > MAX_CHAIN:
+        raise ParseProblem(f"an expression of {chain:,} operators, more than {MAX_CHAIN:,}")
     stop = time.monotonic() + PARSE_SECONDS
     try:
         # Only a text that is read piece by piece is parsed with a callback; true stops it.
@@ -244,6 +251,13 @@ def parse(data: bytes, language: str, path: str = "") -> Tree:
     if _is_in_pieces(tree.root_node):
         raise ParseProblem(f"an error of more than {MAX_PIECES:,} pieces")
     return tree
+
+
+def _longest_chain(data: bytes) -> int:
+    """The most of `<`, `=` and `>` that stand in one expression, outside strings and comments."""
+    parts = _STRINGS_AND_COMMENTS.sub(b"", data).translate(_ENDS).split(b";")
+    long = [part for part in parts if len(part) > MAX_CHAIN]
+    return max((len(part) - len(part.translate(None, b"<=>")) for part in long), default=0)
 
 
 def _is_in_pieces(root: Node) -> bool:
@@ -286,140 +300,42 @@ def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts
             raise ParseProblem(f"takes more than {PARSE_SECONDS:g} s to look into")
         captures = {name: nodes[0] for name, nodes in found.items()}
         if "package" in captures:
-            package = package or _text(captures["package"])[:_MOST_NAME]
+            package = package or text_of(captures["package"])[:MOST_NAME]
         elif "define" in captures:
-            defines |= {_text(node) for node in found["define"]}
+            nested = language == "csharp" and _is_nested(captures["define"])
+            defines |= set() if nested else {text_of(node) for node in found["define"]}
+        elif "file_annotation" in captures:
+            named = re.search(r'JvmName\("(\w+)"\)', text_of(captures["file_annotation"]))
+            defines |= {"@" + named[1]} if named else set()
+        elif "property" in captures:
+            defines.add("." + text_of(captures["property"]))
+        elif "function" in captures:
+            defines.add(_kotlin_function(captures["whole"], captures["function"]))
         else:
-            imports += [i for i in _READ[language](captures) if len(i.name) <= _MOST_NAME]
+            imports += [i for i in READ[language](captures) if len(i.name) <= MOST_NAME]
+    if language == "csharp" and not package:
+        # Conditional lines around brackets can break the tree where it begins.
+        match = re.search(rb"^[ \t]*+namespace[ \t]++([\w.]++)", data, re.MULTILINE)
+        package = match[1].decode()[:MOST_NAME] if match else ""
     uses = frozenset()
     if language in _WITH_USES:
-        uses = frozenset(name.decode() for name in set(_IDENTIFIER.findall(data)))
+        uses = names_used(data, language)
+        if language in ("java", "kotlin", "php"):  # what is imported hides what the package has
+            uses -= {re.split(r"[.\\]", one.name)[-1] for one in imports}
     if language == "go":
         defines -= {"main", "init", "_"}  # no other file can mean these
     return Facts(tuple(dict.fromkeys(imports)), package, frozenset(defines), uses)
 
 
-def _text(node: Node) -> str:
-    return (node.text or b"").decode(errors="replace")
+def _is_nested(name: Node) -> bool:
+    """Whether a type's name stands inside another type (C#'s query finds those as well)."""
+    around = name.parent and name.parent.parent
+    while around is not None and not around.type.endswith("_declaration"):
+        around = around.parent
+    return around is not None and "namespace" not in around.type
 
 
-def _python(found: dict[str, Node]) -> list[Import]:
-    if "module" in found:
-        return [Import(_text(found["module"]))]
-    names = []
-    for node in found["whole"].children_by_field_name("name"):
-        inner = node.child_by_field_name("name") if node.type == "aliased_import" else node
-        names.append(_text(inner or node))
-    if any(node.type == "wildcard_import" for node in found["whole"].children):
-        names.append("*")
-    return [Import(re.sub(r"\s", "", _text(found["from"])), tuple(names), "from")]
-
-
-def _script(found: dict[str, Node]) -> list[Import]:
-    if "call" in found and _text(found["call"]) != "require":
-        return []
-    return [Import(_text(found["path"]))]
-
-
-def _java(found: dict[str, Node]) -> list[Import]:
-    text = _text(found["import"]).removeprefix("import").rstrip(";").split()
-    static = text[:1] == ["static"]
-    return [Import("".join(text[static:]), kind="static" if static else "")]
-
-
-def _kotlin(found: dict[str, Node]) -> list[Import]:
-    text = _text(found["import"]).removeprefix("import").split(" as ")[0]
-    return [Import("".join(text.split()).rstrip(";"))]
-
-
-def _go(found: dict[str, Node]) -> list[Import]:
-    alias = (_text(found["alias"]),) if "alias" in found else ()
-    return [Import(_text(found["quoted"]).strip('"`'), alias)]
-
-
-def _include(found: dict[str, Node]) -> list[Import]:
-    text = _text(found["include"])
-    if text[:1] not in ('"', "<"):
-        return []  # a macro
-    return [Import(text.strip('"<>'), kind="quoted" if text[0] == '"' else "angled")]
-
-
-def _rust(found: dict[str, Node]) -> list[Import]:
-    if "mod" in found:
-        before = found["mod_item"].prev_named_sibling
-        # #[path = "x.rs"] mod y;
-        path = ""
-        if before is not None and before.type == "attribute_item":
-            match = re.search(r'path\s*=\s*"([^"]+)"', _text(before))
-            path = match[1] if match else ""
-        # `mod` inside `mod tests { … }` is looked for in a folder of that name.
-        outer = []
-        node = found["mod_item"].parent
-        for _ in range(_MOST_DEEP):
-            if node is None:
-                break
-            if node.type == "mod_item":
-                outer.insert(0, _text(node.child_by_field_name("name")))
-            node = node.parent
-        return [Import("::".join([*outer, _text(found["mod"])]), (path,) if path else (), "mod")]
-    if "crate" in found:
-        return [Import(_text(found["crate"]), kind="use")]
-    renamed = re.sub(r" as \w+", "", " ".join(_text(found["use"]).split()))
-    return [Import(name, kind="use") for name in _use_tree("".join(renamed.split()))]
-
-
-def _use_tree(text: str, before: str = "", level: int = 0) -> list[str]:
-    """Spell out `a::{b,c::{d,e}}` as a::b, a::c::d and a::c::e."""
-    paths, depth, start = [], 0, 0
-    if level > _MOST_DEEP or len(before) > _MOST_NAME:
-        return []
-    for at, char in enumerate(text + ","):
-        depth += (char == "{") - (char == "}")
-        if char == "," and depth == 0:
-            part, start = text[start:at], at + 1
-            head, brace, rest = part.partition("{")
-            if brace:
-                paths += _use_tree(rest.rpartition("}")[0], before + head, level + 1)
-            elif part:
-                paths.append(before + part)
-    return paths
-
-
-def _csharp(found: dict[str, Node]) -> list[Import]:
-    text = _text(found["using"]).removeprefix("global ").removeprefix("using").rstrip(";")
-    static = text.split()[:1] == ["static"]
-    name = text.split("=")[-1].removeprefix(" static") if "=" in text or static else text
-    return [Import("".join(name.split()).removeprefix("global::"), kind="static" * static)]
-
-
-def _ruby(found: dict[str, Node]) -> list[Import]:
-    call = _text(found["call"])
-    if call not in ("require", "require_relative", "load", "autoload"):
-        return []
-    return [Import(_text(found["path"]), kind=call)]
-
-
-def _php(found: dict[str, Node]) -> list[Import]:
-    if "file" in found:
-        text = _text(found["file"]).strip("() ")
-        match = re.fullmatch(
-            r"(__DIR__\s*\.\s*|dirname\(\s*__FILE__\s*\)\s*\.\s*)?(['\"])([^'\"$]+)\2", text
-        )
-        return (
-            [Import(match[3].lstrip("/") if match[1] else match[3], kind="file")] if match else []
-        )
-    text = _text(found["use"]).strip().removeprefix("use").rstrip(";").strip()
-    text = re.sub(r"^(function|const)\s+", "", text)
-    head, brace, rest = text.partition("{")
-    if brace and len(head) > _MOST_NAME:
-        return []
-    names = rest.rstrip("} ").split(",") if brace else text.split(",")
-    bare = [name.split(" as ")[0].strip() for name in names if name.strip()]
-    return [Import(((head if brace else "") + name).strip("\\ "), kind="use") for name in bare]
-
-
-_READ = {
-    "python": _python, "javascript": _script, "typescript": _script, "java": _java,
-    "kotlin": _kotlin, "go": _go, "c": _include, "cpp": _include, "rust": _rust,
-    "csharp": _csharp, "ruby": _ruby, "php": _php,
-}  # fmt: skip
+def _kotlin_function(whole: Node, name: Node) -> str:
+    before = whole.named_children[: whole.named_children.index(name)]
+    extends = any(node.type not in ("modifiers", "type_parameters") for node in before)
+    return f".{text_of(name)}" if extends else f"{text_of(name)}()"

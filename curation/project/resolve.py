@@ -19,7 +19,7 @@ rust        `mod` beside or below; `crate`, `self`, `super`; crates of the same 
 ruby        beside the file; `lib/` and other load paths
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from curation.project.imports import Facts, Import
 from curation.project.rules_packages import (
@@ -40,12 +40,15 @@ from curation.project.tree import Tree
 Edges = dict[str, list[str]]
 
 
-def resolve(files: Mapping[str, tuple[str, bytes]], facts: Mapping[str, Facts]) -> Edges:
+def resolve(
+    files: Mapping[str, tuple[str, bytes]], facts: Mapping[str, Facts], aside: Iterable[str] = ()
+) -> Edges:
     """Give each file the files of the project that it needs, sorted, without itself.
 
-    files: path -> (language, UTF-8 content); facts: path -> `find_facts` of it.
+    files: path -> (language, UTF-8 content); facts: path -> `find_facts` of it; aside: paths of
+    other files, which no edge leads to.
     """
-    project = Tree(files, facts)
+    project = Tree(files, facts, aside)
     edges: Edges = {}
     for path, (language, _) in files.items():
         rule = RULES.get(language)

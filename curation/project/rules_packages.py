@@ -7,13 +7,18 @@ from curation.project.imports import Import
 from curation.project.tree import Tree, folder_of, join, one_of, used_of
 
 
-def _by_full_name(project: Tree, languages: tuple[str, ...], dot: str) -> dict[str, list[str]]:
+def _by_full_name(
+    project: Tree, languages: tuple[str, ...], dot: str, marks: str = ".("
+) -> dict[str, list[str]]:
+    """Files by the full names that they define, of the marked ones those with one of `marks`."""
     table: dict[str, list[str]] = defaultdict(list)
     for language in languages:
         for path in project.by_language[language]:
             facts = project.facts[path]
             for name in facts.defines:
-                table[f"{facts.package}{dot}{name}" if facts.package else name].append(path)
+                if all(c in marks for c in ".@(" if c in name):
+                    bare = name.strip("@.()")
+                    table[f"{facts.package}{dot}{bare}" if facts.package else bare].append(path)
     return table
 
 
@@ -29,7 +34,9 @@ _JVM = ("java", "kotlin")
 
 
 def jvm_files(project: Tree, path: str, one: Import) -> list[str]:
-    names = project.table("jvm", lambda p: _by_full_name(p, _JVM, "."))
+    java = project.files[path][0] == "java"  # which sees no functions of Kotlin's
+    marks = "@" if java else ".("
+    names = project.table(f"jvm {java}", lambda p: _by_full_name(p, _JVM, ".", marks))
     if one.name.endswith(".*"):
         package = one.name[:-2]
         packages = project.table("jvm packages", lambda p: _by_package(p, _JVM))
@@ -65,18 +72,49 @@ def own_php_files(project: Tree, path: str) -> list[str]:
 
 
 def csharp_files(project: Tree, path: str, one: Import) -> list[str]:
-    if one.kind == "static":
-        names = project.table("csharp", lambda p: _by_full_name(p, ("csharp",), "."))
-        return one_of(path, names.get(one.name, []))
     packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
-    return used_of(project, path, packages.get(one.name, []))
+    if one.kind not in ("static", "alias"):
+        files = packages.get(one.name, [])
+        if found := used_of(project, path, files):
+            return found
+        # None of its types is in use (methods that extend others are not seen), but it must exist.
+        return files if len(files) == 1 and one.kind != "global" else []
+    names = project.table("csharp", lambda p: _by_full_name(p, ("csharp",), "."))
+    return one_of(path, names.get(one.name, []))
 
 
 def own_csharp_files(project: Tree, path: str) -> list[str]:
+    """Files of the file's own namespace, of those above it, and of its project's global usings."""
     packages = project.table("namespaces", lambda p: _by_package(p, ("csharp",)))
     parts = project.facts[path].package.split(".")
-    seen = [packages.get(".".join(parts[:end]), []) for end in range(len(parts), 0, -1) if parts[0]]
+    names = {".".join(parts[:end]) for end in range(len(parts), 0, -1) if parts[0]}
+    folder = _csharp_project(project, path)
+    names |= project.table("global usings", _global_usings).get(folder, set())
+    seen = [packages.get(name, []) for name in sorted(names)]
     return used_of(project, path, [p for paths in seen for p in paths])
+
+
+def _csharp_project(project: Tree, path: str) -> str | None:
+    """The nearest folder above a file that holds a .csproj."""
+    folders = project.table(
+        "csproj",
+        lambda p: {folder_of(f) for f in (*p.files, *p.aside) if f.endswith(".csproj")},
+    )
+    folder = folder_of(path)
+    while folder not in folders:
+        if not folder:
+            return None
+        folder = folder_of(folder)
+    return folder
+
+
+def _global_usings(project: Tree) -> dict[str | None, set[str]]:
+    found: dict[str | None, set[str]] = defaultdict(set)
+    for path in project.by_language["csharp"]:
+        names = {one.name for one in project.facts[path].imports if one.kind == "global"}
+        if names and (folder := _csharp_project(project, path)) is not None:
+            found[folder] |= names
+    return found
 
 
 def _go_modules(project: Tree) -> list[tuple[str, str]]:
@@ -102,13 +140,16 @@ def go_files(project: Tree, path: str, one: Import) -> list[str]:
         if one.name == module or one.name.startswith(module + "/"):
             folder = join(base, one.name[len(module) :].strip("/") or ".")
             files = [p for p in folders.get(folder or "", []) if not p.endswith("_test.go")]
-            return _used_or_all(project, path, files)
+            if one.names in (("_",), (".",)):  # run for its effects; all its names
+                return files
+            uses = project.facts[path].uses
+            return [
+                other
+                for other in files
+                for package in (one.names or (project.facts[other].package,))
+                if any(f"{package}.{name}" in uses for name in project.facts[other].defines)
+            ]
     return []
-
-
-def _used_or_all(project: Tree, path: str, files: list[str]) -> list[str]:
-    """Of a package's files, those whose exported names are used; methods can hide all: then all."""
-    return used_of(project, path, files) or files
 
 
 def own_go_files(project: Tree, path: str) -> list[str]:

@@ -39,23 +39,51 @@ def _rust_crates(project: Tree) -> dict[str, str]:
     return crates
 
 
-def _rust_module_folder(path: str) -> str:
+def _is_rust_root(project: Tree, path: str) -> bool:
+    """Whether Cargo makes a crate of a file: `src/lib.rs`, `src/bin/x.rs`, `tests/x.rs`, …"""
+    folder, name = posixpath.split(path)
+    if name in ("lib.rs", "main.rs", "build.rs"):
+        return True
+    above, last = posixpath.split(folder)
+    if last == "bin":
+        above = folder_of(above)
+    return last in ("bin", "tests", "benches", "examples") and (
+        posixpath.join(above, "Cargo.toml") in project.files
+    )
+
+
+def _rust_module_folder(project: Tree, path: str) -> str:
     """The folder in which the modules below a file are looked for."""
     folder, name = posixpath.split(path)
-    if name in ("mod.rs", "lib.rs", "main.rs", "build.rs"):
+    if name == "mod.rs" or _is_rust_root(project, path):
         return folder
     return posixpath.join(folder, name.removesuffix(".rs"))
 
 
-def _rust_root(project: Tree, path: str) -> str:
-    """The folder of the crate's root file, above a file."""
+def _rust_root(project: Tree, path: str) -> tuple[str, str]:
+    """The folder of the crate's root file, above a file, and that file; "" where it is not clear.
+
+    Below `tests/`, `benches/` and `examples/` each file, or each folder's `main.rs`, is a crate.
+    """
+    if _is_rust_root(project, path):
+        return folder_of(path), path
     folder = folder_of(path)
     while True:
-        if any(posixpath.join(folder, n) in project.files for n in ("lib.rs", "main.rs")):
-            return folder
-        if not folder:
-            return folder_of(path)
+        for name in ("lib.rs", "main.rs"):
+            if (root := posixpath.join(folder, name)) in project.files:
+                return folder, root
+        roots = project.table("rust roots", _rust_roots).get(folder, [])
+        if roots or not folder:
+            return folder if roots else folder_of(path), roots[0] if len(roots) == 1 else ""
         folder = folder_of(folder)
+
+
+def _rust_roots(project: Tree) -> dict[str, list[str]]:
+    roots: dict[str, list[str]] = {}
+    for path in project.by_language["rust"]:
+        if _is_rust_root(project, path):
+            roots.setdefault(folder_of(path), []).append(path)
+    return roots
 
 
 def _rust_path(project: Tree, folder: str, parts: list[str], root: str = "") -> list[str]:
@@ -69,7 +97,7 @@ def _rust_path(project: Tree, folder: str, parts: list[str], root: str = "") -> 
 
 
 def rust_files(project: Tree, path: str, one: Import) -> list[str]:
-    below = _rust_module_folder(path)
+    below = _rust_module_folder(project, path)
     parts = one.name.split("::")
     if one.kind == "mod":
         if one.names:  # #[path = "…"]
@@ -82,15 +110,16 @@ def rust_files(project: Tree, path: str, one: Import) -> list[str]:
         return []
     head, rest = parts[0], [part for part in parts[1:] if part != "self"]
     if head == "crate":
-        root = _rust_root(project, path)
-        files = [posixpath.join(root, name) for name in ("lib.rs", "main.rs")]
-        return _rust_path(project, root, rest, next((f for f in files if f in project.files), ""))
-    if head in ("self", "super"):
+        folder, root = _rust_root(project, path)
+        return _rust_path(project, folder, rest, root)
+    if head == "self":
+        return _rust_path(project, below, rest, path)
+    if head == "super":
         folder = below
         while head == "super":
             folder = folder_of(folder)
             head, *rest = rest or [""]
-        rest = [*([head] if head not in ("self", "", "super") else []), *rest]
+        rest = [*([head] if head else []), *rest]
         owner = [
             folder + ".rs",
             *(posixpath.join(folder, n) for n in ("mod.rs", "lib.rs", "main.rs")),

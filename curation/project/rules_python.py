@@ -12,11 +12,14 @@ def _python_modules(project: Tree) -> dict[str, list[str]]:
     """Dotted name -> paths, by every root that the project's own layout gives."""
     modules: dict[str, list[str]] = defaultdict(list)
     paths = set(project.by_language["python"])
+    # (An empty `__init__.py` is set aside, and makes a package all the same.)
+    packages = {folder_of(p) for p in paths | project.aside if p.endswith("/__init__.py")}
+    packages |= {folder_of(p) for p in paths if p.endswith("/__init__.pyi")}
     for path in sorted(paths):
         stem = path.removesuffix(".pyi").removesuffix(".py")
         parts = stem.split("/")
         start = len(parts) - 1
-        while start > 0 and "/".join([*parts[:start], "__init__.py"]) in paths:
+        while start > 0 and "/".join(parts[:start]) in packages:
             start -= 1
         starts = {start}
         # Namespace packages have no __init__.py: also count from the root, and from src/.
@@ -34,8 +37,20 @@ def _python_module(project: Tree, path: str, name: str) -> list[str]:
     modules = project.table("python", _python_modules)
     found = modules.get(name, [])[: 2 * MOST_ALIKE]
     source = [p for p in found if not p.endswith(".pyi")]
-    found = source or found
+    found = [p for p in source or found if _is_on_path(path, p, name)]
     return found if len(found) == 1 else nearest(path, found)
+
+
+def _is_on_path(path: str, other: str, name: str) -> bool:
+    """Whether a file of no package, that is not at the root, lies where its user can see it.
+
+    Python looks for `import x` in the folder of the script that was started, and pytest in those
+    of the tests: folders around the user.
+    """
+    folder = folder_of(other)
+    if "." in name or posixpath.basename(other).startswith("__init__."):
+        return True
+    return folder in ("", "src", "lib") or f"{path}/".startswith(f"{folder}/")
 
 
 def python_files(project: Tree, path: str, one: Import) -> list[str]:

@@ -6,19 +6,24 @@ import re
 from curation.project.imports import Import
 from curation.project.tree import Tree, folder_of, join
 
-_SCRIPT_ENDS = [
-    "",
-    *(".ts", ".tsx", ".d.ts", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs", ".vue"),
-]
-_SCRIPT_ENDS += [f"/index{end}" for end in (".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs")]
+_TYPED = (".ts", ".tsx", ".d.ts", ".mts", ".cts")
+_PLAIN = (".js", ".jsx", ".mjs", ".cjs", ".vue")
 
 
-def _script_file(project: Tree, base: str | None) -> list[str]:
+def _script_file(project: Tree, path: str, base: str | None) -> list[str]:
+    """The file of a path without or with a suffix; the user's own language is tried first.
+
+    Beside a compiled `a.js` lies its `a.d.ts`: TypeScript means that one, JavaScript the other.
+    """
     if base is None:
         return []
     # TypeScript writes the name that the compiled file will have.
     written = re.sub(r"\.([mc]?)js(x?)$", r".\1ts\2", base)
-    for candidate in (base + _SCRIPT_ENDS[0], written, *(base + end for end in _SCRIPT_ENDS[1:])):
+    typed = project.files[path][0] == "typescript"
+    ends = _TYPED + _PLAIN if typed else _PLAIN + _TYPED
+    names = [written, re.sub(r"\.[mc]?jsx?$", ".d.ts", base)] if written != base else []
+    names = [*names, base] if typed else [base, *names]
+    for candidate in [*names, *(base + inner + end for inner in ("", "/index") for end in ends)]:
         candidate = candidate.lstrip("/")
         if candidate in project.files:
             return [candidate]
@@ -73,7 +78,7 @@ def _script_packages(project: Tree) -> dict[str, tuple[str, list[str]]]:
 def script_files(project: Tree, path: str, one: Import) -> list[str]:
     name = one.name.split("?")[0]
     if name.startswith("."):
-        return _script_file(project, join(folder_of(path), name))
+        return _script_file(project, path, join(folder_of(path), name))
     for folder, base, paths in project.table("tsconfig", _script_configs):
         if folder and not path.startswith(folder + "/"):
             continue
@@ -85,7 +90,7 @@ def script_files(project: Tree, path: str, one: Import) -> list[str]:
             middle = name[len(head) : len(name) - len(tail)] if star else ""
             for target in targets:
                 target = str(target).replace("*", middle)
-                if found := _script_file(project, join(base, target)):
+                if found := _script_file(project, path, join(base, target)):
                     return found
     packages = project.table("packages", _script_packages)
     parts = name.split("/")
@@ -95,6 +100,6 @@ def script_files(project: Tree, path: str, one: Import) -> list[str]:
         rest = "/".join(parts[length:])
         tries = [rest, f"src/{rest}"] if rest else [*entries, "src/index", "index", "lib/index"]
         for entry in tries:
-            if found := _script_file(project, join(folder, entry)):
+            if found := _script_file(project, path, join(folder, entry)):
                 return found
     return []

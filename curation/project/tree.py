@@ -11,11 +11,20 @@ MOST_ALIKE = 256
 
 
 class Tree:
-    """All files of a project by path, what each says, and tables that the rules look into."""
+    """All files of a project by path, what each says, and tables that the rules look into.
 
-    def __init__(self, files: Mapping[str, tuple[str, bytes]], facts: Mapping[str, Facts]) -> None:
+    aside: paths that are there but do not count, such as an empty `__init__.py`.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, tuple[str, bytes]],
+        facts: Mapping[str, Facts],
+        aside: Iterable[str] = (),
+    ) -> None:
         self.files = files
         self.facts = facts
+        self.aside = frozenset(aside)
         self.by_language: dict[str, list[str]] = defaultdict(list)
         self.by_name: dict[str, list[str]] = defaultdict(list)
         for path, (language, _) in files.items():

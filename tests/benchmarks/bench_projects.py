@@ -72,7 +72,10 @@ def is_own(project: Project, path: str, one: Import, names: dict[str, set[str]])
     if language in ("javascript", "typescript"):
         data = re.search(r"\.(json|css|scss|svg|png|html|wasm|node)$", name)
         return name.startswith("./") or name.startswith("../") if not data else False
-    if language in ("java", "kotlin", "csharp", "php"):
+    if language == "csharp":  # (a global using speaks for other files)
+        space = name.rpartition(".")[0] if one.kind in ("static", "alias") else name
+        return one.kind != "global" and space in names["packages"]
+    if language in ("java", "kotlin", "php"):
         head = re.split(r"[.\\]\w+$|\.\*$", name)[0]
         return one.kind == "file" or head in names["packages"]
     if language == "go":
@@ -103,7 +106,7 @@ def own_names(project: Project) -> dict[str, set[str]]:
 def measure(project: Project) -> tuple[dict[str, Counter], list[str]]:
     """Imports of the project itself by language, resolved or not, and the unresolved ones."""
     files = {path: (file.language, file.data) for path, file in project.files.items()}
-    tree = Tree(files, project.facts)
+    tree = Tree(files, project.facts, (file.path for file in project.aside))
     names = own_names(project)
     counts: dict[str, Counter] = defaultdict(Counter)
     missing = []

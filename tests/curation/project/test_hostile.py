@@ -51,10 +51,32 @@ def rows_of(files: dict[str, str | bytes]) -> list[dict]:
         {"a.py": "import " + lines("a.\\", 100_000) + "b\n"},
         {"a.py": lines("(", 200_000)},
         {"a.py": "(" + lines("lambda:", 50_000) + "1)"},
+        {"a.cs": lines("a<", 50_000)},
+        {"a.cs": lines("a /* ; */ <", 50_000)},
+        {"a.cs": lines("a=<b>", 50_000)},
+        {"a.c": "int " + lines("a=<", 50_000)},
+        {"a.java": lines("=*1[)>..", 50_000)},
+        {"a.go": "package a\n" + lines("a,", 100_000), "b.kt": "class a " * 6000 + "fun a " * 6000},
+        {
+            "a.cs": "class a " * 6000,
+            "b.cs": lines("delegate a", 50_000),
+            "c.cs": "[" + "a" * 40_000,
+        },
     ],
 )
 def test_no_file_holds_up_a_run(files):
     assert isinstance(rows_of(files), list)
+
+
+def test_a_chain_of_operators_is_refused_and_ordinary_code_is_not():
+    chain = lines("a <", 1001)
+    assert find_facts(chain.encode(), "csharp").problem == (
+        "an expression of 1,001 operators, more than 1,000"
+    )
+    ordinary = "using N;\n" + lines("// a < b < c = d", 2000) + "class A { void F() {\n"
+    ordinary += lines("if (a < b) { List<List<int>> c = new(); }", 2000) + "} }"
+    facts = find_facts(ordinary.encode(), "csharp")
+    assert (facts.problem, [one.name for one in facts.imports]) == ("", ["N"])
 
 
 def test_licences_are_read_as_before():

@@ -10,11 +10,11 @@ from curation.project.imports import find_facts
 from curation.project.resolve import resolve
 
 
-def edges(files: dict[str, str]) -> dict[str, list[str]]:
+def edges(files: dict[str, str], aside: tuple[str, ...] = ()) -> dict[str, list[str]]:
     """Edges of a small project, without the files that need nothing."""
     known = {p: (code_language(p) or "other", text.encode()) for p, text in files.items()}
     facts = {p: find_facts(data, language, p) for p, (language, data) in known.items()}
-    return {path: needed for path, needed in resolve(known, facts).items() if needed}
+    return {path: needed for path, needed in resolve(known, facts, aside).items() if needed}
 
 
 def test_python():
@@ -162,6 +162,134 @@ def test_csharp_ruby_and_php():
         "lib/gem.rb": ["lib/gem/core.rb", "lib/gem/version.rb"],
         "lib/gem/core.rb": ["lib/gem/version.rb"],
         "src/K.php": ["inc/f.php", "src/Local.php", "src/Q.php"],
+    }
+
+
+def test_python_files_of_no_package_are_seen_from_their_folder_and_below():
+    assert edges(
+        {
+            "src/web/__init__.py": "from .app import A",
+            "src/web/app.py": "",
+            "tests/deep/inner/web.py": "import web",
+            "tests/deep/helper.py": "",
+            "tests/deep/inner/test_x.py": "import helper",
+            "tests/test_a.py": "import web, helper",
+        },
+        aside=("tests/deep/inner/__init__.py", "tests/deep/__init__.py"),
+    ) == {
+        "src/web/__init__.py": ["src/web/app.py"],
+        "tests/deep/inner/web.py": ["src/web/__init__.py"],  # itself is deep.inner.web
+        "tests/test_a.py": ["src/web/__init__.py"],
+    }
+    assert edges(
+        {"a/logging.py": "", "a/run.py": "import logging", "b/c.py": "import logging"}
+    ) == {"a/run.py": ["a/logging.py"]}
+
+
+def test_a_script_beside_its_declarations():
+    files = {"a.js": "", "a.d.ts": "", "b.js": "require('./a')", "b.d.ts": "import './a.js'"}
+    assert edges(files | {"c.ts": "import './a'"}) == {
+        "b.js": ["a.js"],
+        "b.d.ts": ["a.d.ts"],
+        "c.ts": ["a.d.ts"],
+    }
+
+
+def test_java_names_in_comments_strings_and_members_are_no_uses():
+    names = ("Doc", "Text", "Member", "Nested", "Taken", "Used")
+    files = {f"p/{name}.java": f"package p; class {name} {{}}" for name in names}
+    user = (
+        'package p; import q.Taken; /** {@link Doc} */ class User { String s = "Text";'
+        " Used u = x.Member; Taken t; class Nested {} }"
+    )
+    assert edges(files | {"p/User.java": user}) == {"p/User.java": ["p/Used.java"]}
+
+
+def test_kotlin_functions_are_called_and_java_sees_them_by_their_class():
+    files = {
+        "p/F.kt": '@file:JvmName("Tool")\npackage p\nfun help() = 1\nfun main() {}\n'
+        "fun Int.twice() = 2\nval path = 3",
+        "p/A.kt": "package p\nfun go(path: Int) = path.twice()",
+        "p/B.kt": "package p\nval x = help()",
+        "p/C.kt": "package p\nclass C : Base() { fun f() = help() }",  # a member of Base, perhaps
+        "q/D.kt": "package q\nimport p.twice\nval y = 1.twice()",
+        "p/J.java": "package p; class J { void main() { help(); } }",
+        "q/K.java": "package q; import p.Tool; import static p.Tool.help; class K {}",
+    }
+    assert edges(files) == {"p/B.kt": ["p/F.kt"], "q/D.kt": ["p/F.kt"], "q/K.java": ["p/F.kt"]}
+
+
+def test_go_locals_fields_methods_and_members_are_no_uses():
+    files = {
+        "go.mod": "module m\n",
+        "p/debug.go": "package p\nfunc debug() {}\nfunc Name() {}\ntype Kind int",
+        "p/local.go": "package p\ntype t struct {\n\tName string\n}\n"
+        'func (x t) debug() { x.Name = y.Kind }\nfunc f(debug bool) t { return t{Name: "a"} }',
+        "p/assigned.go": "package p\nfunc g() { debug, e := 1, 2; _ = debug + e }",
+        "p/used.go": "package p\nfunc h(k Kind) { debug() }",
+        "main.go": 'package main\nimport (\n"m/p"\nq "m/q"\n_ "m/r"\n)\nfunc main() { p.Name() }',
+        "q/q.go": "package q\nfunc Name() {}",
+        "r/r.go": "package r\nfunc init() {}",
+    }
+    assert edges(files) == {
+        "p/used.go": ["p/debug.go"],
+        "main.go": ["p/debug.go", "r/r.go"],
+    }
+
+
+def test_csharp_types_are_used_where_types_stand():
+    files = {
+        "a.csproj": "<Project/>",
+        "Global.cs": "global using Lib;",
+        "Name.cs": "namespace N; class Name {}",
+        "Kind.cs": "namespace N; class Kind {}",
+        "MarkAttribute.cs": "namespace N; class MarkAttribute {}",
+        "Outer.cs": "namespace N; class Outer { class A {} }",
+        "Tool.cs": "namespace Lib; class Tool {}",
+        "Only.cs": "namespace Only; static class E { public static void F(this int x) {} }",
+        "Split.cs": "#if X\nusing System;\n#endif\nnamespace S\n{\n#if X\nclass T : B {\n#else\n"
+        "class T {\n#endif\n} }",
+        "Member.cs": "namespace N; class M { string Name { get; set; } int A;"
+        " string s = Name.Trim(); }",
+        "Types.cs": 'namespace N; [Mark] class T { List<Kind> k; Tool t; string s = "Outer"; }',
+        "Spaces.cs": "using Only; using Z = S.T; namespace M { class Q {} }",
+    }
+    assert edges(files) == {
+        "Types.cs": ["Kind.cs", "MarkAttribute.cs", "Tool.cs"],
+        "Spaces.cs": ["Only.cs", "Split.cs"],
+    }
+
+
+def test_php_names_of_other_namespaces_are_no_uses():
+    files = {
+        "Output.php": "<?php namespace N\\Output; class Output {}",
+        "Error.php": "<?php namespace N\\Output; class Error {}",
+        "Trait.php": "<?php namespace N\\Output; trait Shared {}",
+        "User.php": "<?php namespace N\\Output; use X\\Other; // Output\n"
+        "class User extends \\Error { use Shared; function Output() { $this->Output(); } }",
+    }
+    assert edges(files) == {"User.php": ["Trait.php"]}
+
+
+def test_rust_modules_inside_a_file_and_crates_of_tests():
+    assert edges(
+        {
+            "Cargo.toml": '[package]\nname = "one"\n',
+            "src/lib.rs": "mod a;\nmod b;",
+            "src/main.rs": "fn f() {}\nuse self::f as g;",
+            "src/a.rs": "mod tests { use super::*; use super::super::b::X;"
+            " mod t { use self::y; } }",
+            "src/b.rs": "use super::a;",
+            "tests/all.rs": "mod util;\nuse one::a::Y;",
+            "tests/util.rs": "use crate::util::deep;",
+            "tests/other.rs": "mod util;",
+        }
+    ) == {
+        "src/lib.rs": ["src/a.rs", "src/b.rs"],
+        "src/a.rs": ["src/b.rs"],
+        "src/b.rs": ["src/a.rs"],
+        "tests/all.rs": ["src/a.rs", "tests/util.rs"],
+        "tests/other.rs": ["tests/util.rs"],
     }
 
 
