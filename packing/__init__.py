@@ -1,6 +1,7 @@
 """Documents to token shards, the mixture, packing and the plan. `packing.loader` wants torch."""
 
-from packing.best_fit import best_fit, cut
+from packing.best_fit import best_fit
+from packing.cutting import cut
 from packing.draws import Permutation
 from packing.encode import Fim, encode_documents, encode_shard
 from packing.mixture import MixtureError

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packing.best_fit import best_fit, cut
+from packing.best_fit import best_fit
+from packing.cutting import cut
 from packing.draws import draw_fraction, draw_many
 from packing.mixture import MixtureError, Pile, select
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing.best_fit import best_fit, cut
+from packing.best_fit import best_fit
+from packing.cutting import cut
 
 
 def slow_best_fit(lengths, length):
