@@ -12,8 +12,8 @@ another one; no sequence is looked at by itself. That is the same packing as one
 a cost that depends on the number of lengths that occur (10 to 20 steps of Python for each) and not
 on how many pieces there are. Dealing the pieces out afterwards is array work: 40 ns a piece.
 
-`STRATEGIES` has two more for comparison: `concat` joins everything and cuts where a sequence is
-full (not inside an atomic span), `none` gives every piece a sequence of its own.
+Two more strategies are for comparison: `concat` (`packing.sequences`) cuts where a sequence is
+full, `none` gives every piece a sequence of its own.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def none(lengths: np.ndarray, length: int) -> tuple[np.ndarray, int]:
     return np.arange(len(lengths)), len(lengths)
 
 
-STRATEGIES: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, int]]] = {
+PACKERS: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, int]]] = {
     "best_fit": best_fit,
     "none": none,
 }

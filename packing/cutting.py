@@ -19,6 +19,13 @@ class Spans:
     start: np.ndarray
     length: np.ndarray
 
+    def of(self, documents: np.ndarray) -> "Spans":
+        """Those of some documents (int64, sorted), numbered by their places among them."""
+        at = np.searchsorted(documents, self.document)
+        found = np.flatnonzero(at < len(documents))
+        found = found[documents[at[found]] == self.document[found]]
+        return Spans(at[found], self.start[found], self.length[found])
+
 
 def cut(tokens: int, length: int, atomic: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int]]:
     """Cut a document of `tokens` into pieces (start, length) of at most `length` tokens.

@@ -1,0 +1,383 @@
+"""The census: what documents there are, counted and laid out so that a plan can go through them.
+
+The tables of documents are read once, a row group at a time and several at once, whatever their
+number. What a plan needs of a document is 24 bytes (`RECORD`): the key of its id, its place (shard
+and row), its tokens and its pile. They go into one scratch file, each row group's in the order of
+the keys' first bits, so that any range of keys, a *window*, is a short stretch of each row group.
+A window is a random sample of all documents; its documents come in the order of their keys, which
+is the same however they were spread over files. Beside them stay the counts by pile, a few numbers
+for each row group, and the atomic spans of long documents, in files of their own. So memory does
+not grow with the corpus: 24 bytes of disk a document, and two or three windows at a time.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from packing.cutting import Spans
+from packing.draws import order
+from packing.validation import held_out_keys
+
+RECORD = np.dtype([("key", "<u8"), ("place", "<u8"), ("tokens", "<u4"), ("pile", "<u4")])
+WINDOW = 1 << 20  # documents, about
+_MOST_WINDOWS = 1 << 12
+_NAMES = ["domain", "source", "language"]
+_COLUMNS = ["id", *_NAMES, "parents", "tokens", "atomic"]
+
+Name = tuple[str, str, str]  # of a pile: domain, source, language
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group: where it is, and where its records go in the scratch file."""
+
+    path: Path
+    shard: int
+    number: int
+    first: int  # row of the shard
+    rows: int
+    base: int  # record of the scratch file
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The documents of a row group, as arrays [documents]; piles are numbered within it.
+
+    spans: of the documents with more than the tokens asked for.
+    """
+
+    keys: np.ndarray
+    held_out: np.ndarray
+    tokens: np.ndarray
+    piles: np.ndarray
+    names: list[Name]
+    spans: Spans
+    longest_span: int
+
+
+def groups_of(stems: Sequence[Path]) -> list[Group]:
+    """The row groups of the tables of documents beside token shards.
+
+    Raises ValueError for a file that is no such table.
+    """
+    groups = []
+    base = 0
+    for shard, stem in enumerate(stems):
+        path = stem.with_name(stem.name + ".documents.parquet")
+        try:
+            metadata = pq.read_metadata(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(_unreadable(path, error)) from error
+        lacking = [c for c in _COLUMNS if c not in metadata.schema.to_arrow_schema().names]
+        if lacking:
+            raise ValueError(
+                f"{path}: no column {', '.join(lacking)}; expected a table of documents as "
+                "`gristmill encode` writes it"
+            )
+        first = 0
+        for number in range(metadata.num_row_groups):
+            rows = metadata.row_group(number).num_rows
+            groups.append(Group(path, shard, number, first, rows, base))
+            first, base = first + rows, base + rows
+    return groups
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    what = " ".join(str(error).split())
+    return f"{path}: cannot be read as a table of documents: {what}; run `gristmill encode` again"
+
+
+def read_rows(group: Group, seed: int, fraction: float, spans_above: int) -> Rows:
+    """Read a row group. spans_above: keep atomic spans of documents with more tokens than that."""
+    try:
+        with pq.ParquetFile(group.path, read_dictionary=_NAMES) as file:
+            table = file.read_row_group(group.number, columns=_COLUMNS, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(_unreadable(group.path, error)) from error
+    table = table.unify_dictionaries().combine_chunks()
+    columns = {name: _one(table[name]) for name in _COLUMNS}
+    for name in ("id", "domain", "source", "tokens"):
+        if columns[name].null_count:
+            raise ValueError(f"{group.path}: {columns[name].null_count} rows without {name}")
+    tokens = columns["tokens"].to_numpy()
+    if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < 2**31:
+        bad = int(np.flatnonzero((tokens < 0) | (tokens >= 2**31))[0])
+        raise ValueError(
+            f"{group.path}: document {columns['id'][bad]} has {tokens[bad]} tokens, expected 0 to "
+            "2147483647"
+        )
+    keys, out = held_out_keys(columns["id"], columns["parents"], seed, fraction)
+    codes, names = _combine([columns[name] for name in _NAMES])
+    spans, longest = _spans(columns["atomic"], tokens, spans_above)
+    return Rows(keys, out, tokens, codes, names, spans, longest)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type)
+
+
+def _combine(columns: list[pa.Array]) -> tuple[np.ndarray, list[Name]]:
+    """Number the combinations of dictionary-coded columns that occur; codes and names."""
+    codes = np.zeros(len(columns[0]), np.int64)
+    combined: list[tuple[str, ...]] = [()]
+    for column in columns:
+        values = [*column.dictionary.to_pylist(), ""]  # the last: null
+        index = column.indices.fill_null(len(values) - 1).to_numpy()
+        codes = codes * len(values) + index
+        occurs = np.zeros(len(combined) * len(values), bool)
+        occurs[codes] = True
+        codes = (np.cumsum(occurs) - 1)[codes]
+        combined = [
+            (*combined[at // len(values)], values[at % len(values)])
+            for at in np.flatnonzero(occurs).tolist()
+        ]
+    return codes, combined
+
+
+def _spans(atomic: pa.Array, tokens: np.ndarray, above: int) -> tuple[Spans, int]:
+    """The atomic spans of documents with more than `above` tokens, and the longest of all."""
+    none = np.empty(0, np.int64)
+    if atomic.null_count == len(atomic):
+        return Spans(none, none, none), 0
+    flat = atomic.flatten()
+    counts = pc.fill_null(pc.list_value_length(atomic), 0).to_numpy().astype(np.int64)
+    document = np.repeat(np.arange(len(counts)), counts)
+    start, length = (pc.struct_field(flat, name).to_numpy() for name in ("start", "length"))
+    longest = int(length.max()) if len(length) else 0
+    of = np.flatnonzero(tokens[document] > above)
+    of = of[np.lexsort((start[of], document[of]))]
+    return Spans(document[of], start[of], length[of]), longest
+
+
+@dataclass
+class Count:
+    """Documents and tokens of a pile: for training, and held out."""
+
+    documents: int = 0
+    tokens: int = 0
+    held_out: int = 0
+
+
+@dataclass
+class Census:
+    """All documents for training; see the file's first lines. Made by `take_census`.
+
+    names: the piles' names by the numbers that the records have. starts: int64 [groups,
+    windows + 1], where each window begins in a group's stretch of the scratch file.
+    """
+
+    groups: list[Group]
+    scratch: Path
+    names: list[Name] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
+    starts: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    spanned: set[int] = field(default_factory=set)  # groups that have a file of spans
+    longest_span: int = 0
+    _all_spans: np.ndarray = field(default_factory=lambda: np.empty((3, 0), np.uint64))
+    _numbers: dict[Name, int] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+    _file: int = -1
+
+    @property
+    def windows(self) -> int:
+        return self.starts.shape[1] - 1
+
+    def add(self, number: int, rows: Rows) -> None:
+        """Count a group's rows and write the records of those for training."""
+        group = self.groups[number]
+        train = np.flatnonzero(~rows.held_out & (rows.tokens > 0))
+        n = len(rows.names)
+        tokens = np.bincount(rows.piles[train], rows.tokens[train], n).astype(np.int64)
+        documents = np.bincount(rows.piles[train], minlength=n)
+        out = np.bincount(rows.piles[rows.held_out], minlength=n)
+        with self._lock:
+            for name in rows.names:
+                if name not in self._numbers:
+                    self._numbers[name] = len(self.names)
+                    self.names.append(name)
+                    self.counts.append(Count())
+            numbers = np.array([self._numbers[name] for name in rows.names], np.uint32)
+            for at, d, t, o in zip(numbers, documents, tokens, out, strict=True):
+                count = self.counts[at]
+                count.documents += int(d)
+                count.tokens += int(t)
+                count.held_out += int(o)
+            self.longest_span = max(self.longest_span, rows.longest_span)
+        if self._file < 0:
+            return
+        top = (rows.keys[train] >> np.uint64(48)).astype(np.uint16)
+        by = np.argsort(top, kind="stable")
+        train = train[by]
+        records = np.empty(len(train), RECORD)
+        records["key"] = rows.keys[train]
+        records["place"] = _places(group, train)
+        records["tokens"] = rows.tokens[train]
+        records["pile"] = numbers[rows.piles[train]] if n else 0
+        _write_at(self._file, memoryview(records).cast("B"), group.base * RECORD.itemsize)
+        bounds = np.arange(self.windows + 1) * ((1 << 16) // self.windows)
+        self.starts[number] = np.searchsorted(top[by], bounds)
+        spans = rows.spans
+        if len(spans.document):
+            with self._lock:
+                self.spanned.add(number)
+            stacked = [_places(group, spans.document), spans.start, spans.length]
+            np.save(self._span_file(number), np.array(stacked, np.uint64))
+
+    def _span_file(self, number: int) -> Path:
+        return self.scratch / f"spans-{number}.npy"
+
+    def _read(self, group: int, start: int, stop: int) -> np.ndarray:
+        """Records of a group's stretch."""
+        records = np.empty(stop - start, RECORD)
+        view = memoryview(records).cast("B")
+        at = (self.groups[group].base + start) * RECORD.itemsize
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._file, [view[done:]], at + done)
+            if not got:
+                raise OSError(f"{self.scratch}: ended early; is the disk full?")
+            done += got
+        return records
+
+    def group(self, number: int) -> np.ndarray:
+        """All records of a row group, in no order that matters."""
+        return self._read(number, 0, int(self.starts[number, -1]))
+
+    def window(self, number: int) -> np.ndarray:
+        """The records of a window, in the order of their keys."""
+        bounds = self.starts[:, number : number + 2]
+        parts = [
+            self._read(k, int(start), int(stop))
+            for k, (start, stop) in enumerate(bounds)
+            if stop > start
+        ]
+        records = np.concatenate(parts) if parts else np.empty(0, RECORD)
+        return records[order(np.ascontiguousarray(records["key"]), records["place"])]
+
+    def _join_spans(self) -> None:
+        """One table of all spans, in the order of places: uint64 rows place, start, length."""
+        files = [self._span_file(number) for number in sorted(self.spanned)]
+        parts = [np.load(path, mmap_mode="r") for path in files]
+        total = sum(part.shape[1] for part in parts)
+        if not total:
+            return
+        path = self.scratch / "spans.npy"
+        table = np.lib.format.open_memmap(path, "w+", np.uint64, (3, total))
+        np.concatenate(parts, axis=1, out=table)
+        table.flush()
+        self._all_spans = np.load(path, mmap_mode="r")
+        for file in files:
+            file.unlink()
+
+    def spans(self, places: np.ndarray) -> Spans:
+        """The kept atomic spans of documents at `places` (uint64 [documents]), by their index."""
+        if not self._all_spans.size or not len(places):
+            none = np.empty(0, np.int64)
+            return Spans(none, none, none)
+        first = np.searchsorted(self._all_spans[0], places)
+        counts = np.searchsorted(self._all_spans[0], places, side="right") - first
+        at = np.repeat(first - (np.cumsum(counts) - counts), counts)
+        at += np.arange(len(at))
+        start, length = (self._all_spans[k][at].astype(np.int64) for k in (1, 2))
+        return Spans(np.repeat(np.arange(len(places)), counts), start, length)
+
+    def close(self) -> None:
+        """Delete what was written."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        for path in self.scratch.glob("*"):
+            path.unlink()
+        if self.scratch.is_dir():
+            self.scratch.rmdir()
+
+
+def _places(group: Group, rows: np.ndarray) -> np.ndarray:
+    """The places of rows (int64, counted within the group)."""
+    return (rows + group.first).astype(np.uint64) | np.uint64(group.shard << 32)
+
+
+def _write_at(file: int, view: memoryview, at: int) -> None:
+    while len(view):
+        done = os.pwrite(file, view, at)
+        view, at = view[done:], at + done
+
+
+def take_census(
+    stems: Sequence[Path],
+    scratch: Path,
+    seed: int,
+    fraction: float,
+    pool: Executor,
+    *,
+    spans_above: int,
+    each: Callable[[Group, Rows], None] = lambda group, rows: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Census:
+    """Read all documents and lay those for training out in the folder `scratch`, which is made.
+
+    spans_above: atomic spans are kept of documents with more tokens. each: is called, from any
+    thread, with all rows of a group. progress: with the documents read and all of them. Raises
+    ValueError for a table that cannot be read.
+    """
+    census = Census(groups_of(stems), scratch)
+    total = sum(group.rows for group in census.groups)
+    windows = 1
+    while windows < _MOST_WINDOWS and windows * WINDOW < total:
+        windows *= 2
+    census.starts = np.zeros((len(census.groups), windows + 1), np.int64)
+    scratch.mkdir(parents=True)
+    census._file = os.open(scratch / "records", os.O_RDWR | os.O_CREAT)
+
+    def one(number: int) -> int:
+        rows = read_rows(census.groups[number], seed, fraction, spans_above)
+        each(census.groups[number], rows)
+        census.add(number, rows)
+        return len(rows.keys)
+
+    try:
+        done = 0
+        for n in ahead(pool, one, range(len(census.groups))):
+            done += n
+            progress(done, total)
+        census._join_spans()
+    except BaseException:
+        census.close()
+        raise
+    return census
+
+
+def count(stems: Sequence[Path], seed: int, fraction: float, workers: int) -> Census:
+    """Only count: a census without records, nothing written."""
+    census = Census(groups_of(stems), Path("/nonexistent"))
+
+    def one(number: int) -> None:
+        census.add(number, read_rows(census.groups[number], seed, fraction, 2**31))
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in ahead(pool, one, range(len(census.groups))):
+            pass
+    return census
+
+
+def ahead(pool: Executor, work: Callable, items: Iterable, lead: int = 3) -> Iterator:
+    """`work(item)` for each item, in order, a few of them begun before they are asked for."""
+    waiting: list[Future] = []
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= lead:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+    finally:
+        for future in waiting:
+            future.cancel()
