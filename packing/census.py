@@ -28,6 +28,7 @@ from packing.validation import held_out_keys
 
 RECORD = np.dtype([("key", "<u8"), ("place", "<u8"), ("tokens", "<u4"), ("pile", "<u4")])
 WINDOW = 1 << 20  # documents, about
+BLOCK = 1 << 15  # documents at a time, where what lies between two steps should stay in the cache
 _MOST_WINDOWS = 1 << 12
 _NAMES = ["domain", "source", "language"]
 _COLUMNS = ["id", *_NAMES, "parents", "tokens", "atomic"]
@@ -126,15 +127,16 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def _combine(columns: list[pa.Array]) -> tuple[np.ndarray, list[Name]]:
     """Number the combinations of dictionary-coded columns that occur; codes and names."""
-    codes = np.zeros(len(columns[0]), np.int64)
+    codes = np.zeros(len(columns[0]), np.int32)
     combined: list[tuple[str, ...]] = [()]
     for column in columns:
         values = [*column.dictionary.to_pylist(), ""]  # the last: null
         index = column.indices.fill_null(len(values) - 1).to_numpy()
-        codes = codes * len(values) + index
+        wide = np.int64 if len(combined) * len(values) > 2**31 else np.int32
+        codes = codes.astype(wide) * wide(len(values)) + index
         occurs = np.zeros(len(combined) * len(values), bool)
         occurs[codes] = True
-        codes = (np.cumsum(occurs) - 1)[codes]
+        codes = (np.cumsum(occurs, dtype=np.int32) - np.int32(1))[codes]
         combined = [
             (*combined[at // len(values)], values[at % len(values)])
             for at in np.flatnonzero(occurs).tolist()
@@ -193,11 +195,14 @@ class Census:
     def add(self, number: int, rows: Rows) -> None:
         """Count a group's rows and write the records of those for training."""
         group = self.groups[number]
-        train = np.flatnonzero(~rows.held_out & (rows.tokens > 0))
         n = len(rows.names)
-        tokens = np.bincount(rows.piles[train], rows.tokens[train], n).astype(np.int64)
-        documents = np.bincount(rows.piles[train], minlength=n)
-        out = np.bincount(rows.piles[rows.held_out], minlength=n)
+        tokens, documents, out = (np.zeros(n, np.int64) for _ in range(3))
+        for block in _blocks(len(rows.keys)):
+            piles, sizes = rows.piles[block], rows.tokens[block]
+            train = ~rows.held_out[block] & (sizes > 0)
+            documents += np.bincount(piles, train, n).astype(np.int64)
+            tokens += np.bincount(piles, np.where(train, sizes, 0), n).astype(np.int64)
+            out += np.bincount(piles, rows.held_out[block], n).astype(np.int64)
         with self._lock:
             for name in rows.names:
                 if name not in self._numbers:
@@ -213,17 +218,23 @@ class Census:
             self.longest_span = max(self.longest_span, rows.longest_span)
         if self._file < 0:
             return
-        top = (rows.keys[train] >> np.uint64(48)).astype(np.uint16)
-        by = np.argsort(top, kind="stable")
-        train = train[by]
-        records = np.empty(len(train), RECORD)
-        records["key"] = rows.keys[train]
-        records["place"] = _places(group, train)
-        records["tokens"] = rows.tokens[train]
-        records["pile"] = numbers[rows.piles[train]] if n else 0
+        records, top = np.empty(len(rows.keys), RECORD), np.empty(len(rows.keys), np.uint16)
+        kept = 0
+        for block in _blocks(len(rows.keys)):
+            train = np.flatnonzero(~rows.held_out[block] & (rows.tokens[block] > 0))
+            part = slice(kept, kept + len(train))
+            keys = rows.keys[block][train]
+            top[part] = keys >> np.uint64(48)
+            records["key"][part] = keys
+            records["place"][part] = _places(group, train + block.start)
+            records["tokens"][part] = rows.tokens[block][train]
+            records["pile"][part] = numbers[rows.piles[block][train]]
+            kept = part.stop
+        by = np.argsort(top[:kept], kind="stable")
+        top, records = top[by], records[by]
         _write_at(self._file, memoryview(records).cast("B"), group.base * RECORD.itemsize)
         bounds = np.arange(self.windows + 1) * ((1 << 16) // self.windows)
-        self.starts[number] = np.searchsorted(top[by], bounds)
+        self.starts[number] = np.searchsorted(top, bounds)
         spans = rows.spans
         if len(spans.document):
             with self._lock:
@@ -298,6 +309,10 @@ class Census:
             path.unlink()
         if self.scratch.is_dir():
             self.scratch.rmdir()
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(at, min(at + BLOCK, rows)) for at in range(0, rows, BLOCK))
 
 
 def _places(group: Group, rows: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from packing.best_fit import PACKERS, by_number
 from packing.census import Census, ahead
-from packing.cutting import Spans, cut_many
-from packing.stretches import Parts
+from packing.cutting import cut_many
+from packing.stretches import Parts, join
 
 PIECE = pa.struct(
     [
@@ -41,7 +41,7 @@ STRATEGIES = ("best_fit", "concat", "none")
 class Rows:
     """Sequences: the number of pieces of each (int64 [rows]), and all pieces, row after row.
 
-    place: uint64, start, length: int64 [pieces].
+    place: uint64; start, length: int32 [pieces].
     """
 
     counts: np.ndarray
@@ -63,7 +63,7 @@ class Rows:
 
 
 NO_ROWS = Rows(
-    np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)
+    np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32)
 )
 
 
@@ -75,13 +75,15 @@ def pack(parts: Parts, census: Census, length: int, strategy: str) -> Rows:
         document, start, size, bins = _concat(parts, census.spans, length)
         place = parts.place[document]
     else:
-        spans = None
-        long = np.flatnonzero(parts.stop - parts.start > length)
-        if len(long):
-            found = census.spans(parts.place[long])
-            spans = Spans(long[found.document], found.start, found.length)
-        document, start, size = cut_many(parts.start, parts.stop, length, spans)
-        place = parts.place[document] if len(long) else parts.place
+        place, start, size = parts.place, parts.start, parts.tokens
+        is_long = size > length
+        if is_long.any():
+            long, short = np.flatnonzero(is_long), np.flatnonzero(~is_long)
+            begin = start[long].astype(np.int64)
+            document, at, n = cut_many(begin, begin + size[long], length, census.spans(place[long]))
+            place = np.concatenate([place[short], place[long][document]])
+            start = np.concatenate([start[short], at.astype(np.int32)])
+            size = np.concatenate([size[short], n.astype(np.int32)])
         bins, _ = PACKERS[strategy](size, length)
     return in_rows(place, start, size, bins)
 
@@ -95,8 +97,8 @@ def in_rows(place: np.ndarray, start: np.ndarray, length: np.ndarray, bins: np.n
 
 def _concat(parts: Parts, spans_of, length: int):
     """All documents end to end, cut where a sequence is full or before an atomic span."""
-    sizes = parts.stop - parts.start
-    ends = np.cumsum(sizes)
+    sizes = parts.tokens
+    ends = np.cumsum(sizes, dtype=np.int64)
     begins = ends - sizes
     spans = spans_of(parts.place)
     at = begins[spans.document] + spans.start - parts.start[spans.document]
@@ -131,21 +133,14 @@ def pack_all(
         n = 0
         for part in parts:
             waiting.append(part)
-            n += int(np.sum(-(-(part.stop - part.start) // length)))
+            n += len(part.tokens) + int(np.sum(part.tokens[part.tokens > length] // length))
             if n >= PIECES_IN_WINDOW:
-                yield _join(waiting)
+                yield join(waiting)
                 waiting, n = [], 0
         if waiting:
-            yield _join(waiting)
+            yield join(waiting)
 
     return ahead(pool, lambda window: pack(window, census, length, strategy), windows(), 2)
-
-
-def _join(parts: list[Parts]) -> Parts:
-    if len(parts) == 1:
-        return parts[0]
-    names = ("place", "start", "stop", "pile", "new")
-    return Parts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass
@@ -204,8 +199,8 @@ class Writer:
                 [
                     pa.array((place >> np.uint64(32)).astype(np.int32)),
                     pa.array((place & np.uint64(0xFFFFFFFF)).astype(np.int64)),
-                    pa.array(start, pa.int64()),
-                    pa.array(length.astype(np.int32)),
+                    pa.array(start.astype(np.int64)),
+                    pa.array(length.astype(np.int32, copy=False)),
                 ],
                 fields=list(PIECE),
             )

@@ -17,13 +17,14 @@ documents to each count), then only the documents of the count in which a border
 two passes over the census, and memory for a few documents of each border.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import zip_longest
 
 import numpy as np
 
-from packing.census import RECORD, Census, ahead
+from packing.census import BLOCK, RECORD, Census, ahead
 from packing.cutting import cut
 from packing.draws import draws
 
@@ -69,6 +70,7 @@ class _Weights:
         self.bits = np.zeros(piles, np.uint64)
         for k, count in enumerate(census.counts):
             self.bits[k] = min(max(count.documents // _IN_A_COUNT, 1).bit_length() - 1, _MOST_BITS)
+        self.shift = np.uint64(63) - self.bits
         self.turns = sorted({turn for turn, _ in asked})
         self.first = {turn: np.full(piles, -1, np.int64) for turn in self.turns}
         size = 0
@@ -77,18 +79,21 @@ class _Weights:
             size += 1 << int(self.bits[pile])
         self.size = size
 
-    def places(self, records: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-        """By turn: the turn, which records are in it, their keys, and their counts' places."""
-        found = []
-        piles = records["pile"].astype(np.int64)
-        for turn in self.turns:
-            first = self.first[turn][piles]
-            mine = np.flatnonzero(first >= 0)
-            keys = turn_keys(records["key"][mine], self.seed, turn)
-            shift = np.uint64(63) - self.bits[piles[mine]]
-            at = first[mine] + ((keys >> np.uint64(1)) >> shift).astype(np.int64)
-            found.append((turn, mine, keys, at))
-        return found
+    def places(self, records: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """By block and turn: the records that are in it, their keys, and their counts' places."""
+        for start in range(0, len(records), BLOCK):
+            block = records[start : start + BLOCK]
+            for turn in self.turns:
+                first = self.first[turn][block["pile"]]
+                if int(first.min()) < 0:
+                    mine = np.flatnonzero(first >= 0)
+                    first, block_of_turn = first[mine], block[mine]
+                else:
+                    block_of_turn = block
+                keys = turn_keys(block_of_turn["key"], self.seed, turn)
+                shift = self.shift[block_of_turn["pile"]]
+                at = first + ((keys >> np.uint64(1)) >> shift).astype(np.int64)
+                yield block_of_turn, keys, at
 
     def count(self, pool: Executor) -> np.ndarray:
         """Tokens of each count: int64 [size]."""
@@ -96,8 +101,10 @@ class _Weights:
         def one(number: int) -> np.ndarray:
             records = self.census.group(number)
             total = np.zeros(self.size, np.int64)
-            for _, mine, _, at in self.places(records):
-                total += np.bincount(at, records["tokens"][mine], self.size).astype(np.int64)
+            for block, _, at in self.places(records):
+                low = int(at.min()) if len(at) else 0
+                sums = np.bincount(at - low, block["tokens"]).astype(np.int64)
+                total[low : low + len(sums)] += sums
             return total
 
         return sum(ahead(pool, one, range(len(self.census.groups))), np.zeros(self.size, np.int64))
@@ -109,9 +116,9 @@ class _Weights:
         def one(number: int) -> tuple[np.ndarray, np.ndarray]:
             records = self.census.group(number)
             parts, places = [records[:0]], [np.empty(0, np.int64)]
-            for _, mine, keys, at in self.places(records):
+            for block, keys, at in self.places(records):
                 chosen = np.flatnonzero(wanted[at])
-                part = records[mine[chosen]]
+                part = block[chosen]
                 part["key"] = keys[chosen]
                 parts.append(part)
                 places.append(at[chosen])
@@ -241,17 +248,34 @@ def find_stretches(
 
 @dataclass(frozen=True)
 class Parts:
-    """Documents, or stretches of them: arrays [parts] of places and of tokens from start to stop.
+    """Documents, or stretches of them: their places, first tokens, and how many: arrays [parts].
 
-    pile: uint32 [parts]. new: bool [parts], false for what stands in the parts already (of another
-    turn).
+    place: uint64; start, tokens: int32; pile: uint32. new: bool, false for what is there already
+    (of another turn).
     """
 
     place: np.ndarray
     start: np.ndarray
-    stop: np.ndarray
+    tokens: np.ndarray
     pile: np.ndarray
     new: np.ndarray
+
+
+def join(parts: Sequence[Parts]) -> Parts:
+    """Parts one after the other; at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [entry.name for entry in fields(Parts)]
+    return Parts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+NO_PARTS = Parts(
+    np.empty(0, np.uint64),
+    np.empty(0, np.int32),
+    np.empty(0, np.int32),
+    np.empty(0, np.uint32),
+    np.empty(0, bool),
+)
 
 
 class Selection:
@@ -278,54 +302,54 @@ class Selection:
                 )
                 low[pile] = a.key if turn == a.turn else 0
                 high[pile] = b.key if ends else _TOP
+        self.partial = dict(sorted(self.partial.items()))
+        self.most_whole = int(self.whole.max(initial=0))
 
     def pick(self, records: np.ndarray) -> Parts:
         """What the phase takes of these records, in their order, turn after turn."""
-        piles = records["pile"].astype(np.int64)
-        rows, starts, stops = [], [], []
+        blocks = [records[at : at + BLOCK] for at in range(0, max(len(records), 1), BLOCK)]
+        found = [self._pick(block) for block in blocks]
+        # Not a document's copies side by side: they would come into one sequence.
+        turns = [join(turn) for turn in zip_longest(*found, fillvalue=NO_PARTS)]
+        return join(turns) if turns else NO_PARTS
+
+    def _pick(self, records: np.ndarray) -> list[Parts]:
+        """The same for a block: the parts of each turn."""
+        piles = records["pile"]
+        found: list[Parts] = []
+        seen = np.zeros(len(records), bool)
+
+        def add(rows: np.ndarray | slice, start: np.ndarray, tokens: np.ndarray) -> None:
+            new = ~seen[rows]
+            seen[rows] = True
+            found.append(Parts(records["place"][rows], start, tokens, piles[rows], new))
+
         whole = self.whole[piles]
-        for k in range(int(whole.max()) if len(whole) else 0):
-            row = np.flatnonzero(whole > k)
-            rows.append(row)
-            starts.append(np.zeros(len(row), np.int64))
-            stops.append(records["tokens"][row].astype(np.int64))
-        for turn, (low, high) in sorted(self.partial.items()):
-            row = np.flatnonzero((low <= high)[piles])
-            keys = turn_keys(records["key"][row], self.seed, turn)
-            below, above = low[piles[row]], high[piles[row]]
-            inside = np.flatnonzero((keys >= below) & (keys <= above))
-            row, keys = row[inside], keys[inside]
-            edges = np.flatnonzero((keys == below[inside]) | (keys == above[inside]))
-            start = np.zeros(len(row), np.int64)
-            stop = records["tokens"][row].astype(np.int64)
+        for k in range(self.most_whole):
+            rows = np.flatnonzero(whole > k)
+            add(rows, np.zeros(len(rows), np.int32), records["tokens"][rows].astype(np.int32))
+        for turn, (low, high) in self.partial.items():
+            keys = turn_keys(records["key"], self.seed, turn)
+            below, above = low[piles], high[piles]
+            rows = np.flatnonzero((keys >= below) & (keys <= above))
+            keys = keys[rows]
+            start = np.zeros(len(rows), np.int32)
+            tokens = records["tokens"][rows].astype(np.int32)
+            edges = np.flatnonzero((keys == below[rows]) | (keys == above[rows]))
             for at in edges.tolist():
-                record = records[row[at]]
+                record = records[rows[at]]
                 here = (turn, int(keys[at]), int(record["place"]))
-                stretch = self.stretches[int(record["pile"])]
-                first, last = stretch.start, stretch.stop
-                if here == (first.turn, first.key, first.place):
-                    start[at] = first.offset
-                elif here < (first.turn, first.key, first.place):
-                    stop[at] = 0
-                if here == (last.turn, last.key, last.place):
-                    stop[at] = last.offset
-                elif here > (last.turn, last.key, last.place):
-                    stop[at] = 0
-            some = np.flatnonzero(stop > start) if len(edges) else slice(None)
-            rows.append(row[some])
-            starts.append(start[some])
-            stops.append(stop[some])
-        if not rows:
-            rows, starts, stops = ([np.empty(0, np.int64)] for _ in range(3))
-        row = np.concatenate(rows)
-        new = np.ones(len(row), bool)
-        if len(rows) > 1:
-            new[:] = False
-            new[np.unique(row, return_index=True)[1]] = True
-        return Parts(
-            records["place"][row],
-            np.concatenate(starts),
-            np.concatenate(stops),
-            records["pile"][row],
-            new,
-        )
+                start[at], tokens[at] = self._part(here, int(record["pile"]), int(tokens[at]))
+            if len(edges):
+                some = np.flatnonzero(tokens > 0)
+                rows, start, tokens = rows[some], start[some], tokens[some]
+            add(rows, start, tokens)
+        return found
+
+    def _part(self, here: tuple[int, int, int], pile: int, tokens: int) -> tuple[int, int]:
+        """First token and number of tokens of a document whose key is that of a border."""
+        a, b = self.stretches[pile].start, self.stretches[pile].stop
+        first, last = (a.turn, a.key, a.place), (b.turn, b.key, b.place)
+        start = 0 if here > first else a.offset if here == first else tokens
+        stop = tokens if here < last else b.offset if here == last else 0
+        return start, max(stop - start, 0)
