@@ -87,7 +87,7 @@ class _Weights:
                 first = self.first[turn][block["pile"]]
                 if int(first.min()) < 0:
                     mine = np.flatnonzero(first >= 0)
-                    first, block_of_turn = first[mine], block[mine]
+                    first, block_of_turn = first[mine], np.take(block, mine)
                 else:
                     block_of_turn = block
                 keys = turn_keys(block_of_turn["key"], self.seed, turn)
@@ -118,7 +118,7 @@ class _Weights:
             parts, places = [records[:0]], [np.empty(0, np.int64)]
             for block, keys, at in self.places(records):
                 chosen = np.flatnonzero(wanted[at])
-                part = block[chosen]
+                part = np.take(block, chosen)
                 part["key"] = keys[chosen]
                 parts.append(part)
                 places.append(at[chosen])
@@ -130,7 +130,7 @@ class _Weights:
             places.append(at)
         records, at = np.concatenate(parts), np.concatenate(places)
         by = np.lexsort((records["place"], records["key"], at))
-        return records[by], at[by]
+        return np.take(records, by), at[by]
 
 
 class _Finder:
