@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.curate_cli import print_curation, readable, rejected, task
+from pipelines.mix_cli import mix
 from pipelines.model_cli import classifier_app, print_models, recall
 from pipelines.projects_cli import projects
 from pipelines.tok_cli import tok_app
@@ -30,6 +31,7 @@ app.add_typer(tok_app, name="tok")
 app.add_typer(classifier_app, name="classifier")
 app.command()(recall)
 app.command()(projects)
+app.command()(mix)
 app.command()(rejected)
 app.command(hidden=True)(task)
 RecipeArgument = Annotated[
