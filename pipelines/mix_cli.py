@@ -82,6 +82,8 @@ def changed(phase, settings: list[str]):
     """
     from dataclasses import replace
 
+    from packing.mixture import Share
+
     shares = phase.shares()
     fixed: dict[str, float] = {}
     for setting in settings:
@@ -105,24 +107,17 @@ def changed(phase, settings: list[str]):
             + ("at most 1" if left < 0 else "1, since no other domain is left")
         )
     mixture = {
-        name: replace(share, share=share.share * max(left, 0) / rest)
+        name: replace(share, share=fixed.get(name, share.share * max(left, 0) / (rest or 1)))
         for name, share in shares.items()
-        if name not in fixed
-    }
-    for name, value in fixed.items():
-        mixture[name] = replace(shares[name], share=value) if name in shares else value
-    return replace(phase, mixture={n: s for n, s in mixture.items() if _of(s) > 0})
-
-
-def _of(share) -> float:
-    return share if isinstance(share, int | float) else share.share
+    } | {name: Share(value) for name, value in fixed.items() if name not in shares}
+    return replace(phase, mixture={name: s for name, s in mixture.items() if s.share > 0})
 
 
 def describe(piles, phases, wanted) -> list[dict]:
     """Each phase as plain data: by domain, source, language and pile.
 
-    available: tokens of one epoch; may_give: up to the epochs' cap, after the phases before; epochs:
-    of all phases so far; shortfall: tokens that nobody gives.
+    available: tokens of one epoch; may_give: up to the epochs' cap, after the phases before;
+    epochs: of all phases so far; shortfall: tokens that nobody gives.
     """
     taken = [0] * len(piles)
     told = []
@@ -171,18 +166,27 @@ def describe(piles, phases, wanted) -> list[dict]:
     return told
 
 
+def short_number(n: int) -> str:
+    """Four digits of a number: 1,234 or 12.35M."""
+    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**4, "K")):
+        if n >= size:
+            unit = 1000 if letter == "K" else size
+            return f"{n / unit:,.{max(3 - len(str(n // unit)), 0) + 1}f}{letter}"
+    return f"{n:,}"
+
+
 def _print(entry: dict) -> None:
     title = f"{entry['name']}: {entry['tokens']:,} tokens in sequences of {entry['length']:,}"
     table = Table(title=title, title_justify="left")
     columns = ("", "share", "available", "may give", "wanted", "epochs", "shortfall")
     for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k else "left", no_wrap=k > 0, overflow="fold")
+        table.add_column(column, justify="right" if k else "left", no_wrap=True)
 
     def row(name: str, values: dict, share: str, missing: int, style: str = "") -> None:
         table.add_row(
-            name, share, f"{values['available']:,}", f"{values['may_give']:,}",
-            f"{values['wanted']:,}", f"{values['epochs']:.2f}",
-            f"[red]{missing:,}[/]" if missing else "-", style=style,
+            name, share, short_number(values["available"]), short_number(values["may_give"]),
+            short_number(values["wanted"]), f"{values['epochs']:.2f}",
+            f"[red]{short_number(missing)}[/]" if missing else "-", style=style,
         )  # fmt: skip
 
     from rich.markup import escape
