@@ -361,6 +361,7 @@ def take_census(
     while windows < _MOST_WINDOWS and windows * WINDOW < total:
         windows *= 2
     census.starts = np.zeros((len(census.groups), windows + 1), np.int64)
+    census.close()  # what a killed process left
     scratch.mkdir(parents=True)
     census._file = os.open(scratch / "records", os.O_RDWR | os.O_CREAT)
 

@@ -9,7 +9,8 @@ A stretch ends where a piece ends. Before a document that is too long for what i
 sequence; inside a longer one, where it would be cut anyway, after as many full sequences as there
 is room for, and the next phase goes on behind them. So no document is cut to measure, and what is
 missing is less than one sequence: it is asked of the domain's next pile, so that every domain comes
-to its share within one sequence too, and every pile within one more or less.
+to its share within one sequence too, and every pile (within two where epochs run out). Epochs that
+end inside a piece (1.5 of them, say) end behind it if there is nothing else left to take.
 
 The order is that of 64-bit keys, so the documents of a stretch are those with keys between two
 values. To find those values, tokens are first counted by the keys' leading bits (a few thousand
@@ -206,7 +207,7 @@ def find_stretches(
     for pile in sorted(range(len(census.names)), key=lambda k: census.names[k]):
         domains.setdefault(census.names[pile][0], []).append(pile)
     asked: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    limits: list[dict[int, int]] = []
+    limits: list[dict[int, tuple[int, int]]] = []
     nominal = np.zeros(len(census.names), np.int64)
     for k, want in enumerate(wants):
         nominal += want
@@ -215,8 +216,11 @@ def find_stretches(
         for pile in np.flatnonzero(want).tolist():
             size = census.counts[pile].tokens
             low = max(int(nominal[pile]) - slack, 0)
-            high = min(int(nominal[pile]) + slack, int(most[pile]))
-            limits[k][pile] = high
+            high = int(nominal[pile]) + slack
+            # Epochs may end inside a piece; where nobody else has any left, it is taken whole.
+            rounded = min(int(most[pile]) + lengths[k] - 1, -(-int(most[pile]) // size) * size)
+            limits[k][pile] = (min(high, int(most[pile])), min(high, rounded))
+            high = limits[k][pile][1]
             for turn in range(low // size, -(-high // size)):
                 stretch = (max(low - turn * size, 0), min(high - turn * size, size))
                 asked.setdefault((turn, pile), []).append(stretch)
@@ -231,11 +235,11 @@ def find_stretches(
             start = {pile: at[pile] for pile in piles}
             missing = 0
             # Twice: what the last ones could not give, the first may have.
-            for share in (want, np.zeros_like(want)):
+            for again, share in enumerate((want, np.zeros_like(want))):
                 for pile in piles:
                     missing += int(share[pile])
                     have = at[pile][1]
-                    goal = min(have + missing, limit[pile])
+                    goal = min(have + missing, limit[pile][again])
                     if goal > have:
                         at[pile] = finder.find(pile, goal, start[pile][0], length)
                         missing -= at[pile][1] - have
