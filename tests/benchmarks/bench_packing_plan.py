@@ -1,0 +1,276 @@
+"""How fast a plan is made, how full its sequences are, and what memory it takes.
+
+    python tests/benchmarks/bench_packing_plan.py [--quick] [--large] [--peers PYTHON]
+
+Lengths are those of real documents (`packing_lengths.py`). Speed and memory: a process of its own
+for each plan, from the tables of documents to `plan.json`, imports not counted; documents a second
+by the clock and by CPU time of both cores. `--large` adds a hundred million documents (8 GB of
+disk, minutes). Beside TRL's `pack_dataset(strategy="bfd")`, in turn, on the same documents: TRL
+from token lists in memory to rows in its Arrow table, ours from documents.parquet and `.bin` to
+rows in a file. peers: a Python that has `trl` and `datasets` (or GRISTMILL_PEERS); without, it is left
+out. Last, the time of a whole `gristmill mix --what-if` process.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from packing_lengths import lengths, write_corpus
+
+from packing import Phase, PlanConfig, Validation, make_plan
+
+Claim = tuple[str, float, float]
+SHARES = {"web": 0.375, "book": 0.125, "code": 0.25, "math": 0.25}  # as they are drawn
+
+PLAN = """
+import json, resource, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench_packing_plan import plan_of
+started, used = time.perf_counter(), time.process_time()
+plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+phase = plan["phases"][0]
+print(json.dumps({
+    "seconds": time.perf_counter() - started, "cpu": time.process_time() - used,
+    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "fill": phase["fill"],
+    "named": sum(domain["documents"] for domain in phase["domains"].values())}))
+"""
+TRL = """
+import json, sys, time
+import datasets, numpy as np
+from pathlib import Path
+from trl import pack_dataset
+datasets.disable_progress_bars()
+stem, length = sys.argv[1], int(sys.argv[2])
+tokens = np.fromfile(stem + ".bin", "<i4")
+import pyarrow.parquet as pq, pyarrow as pa
+sizes = pq.read_table(stem + ".documents.parquet", columns=["tokens"])["tokens"].to_numpy()
+lists = pa.ListArray.from_arrays(
+    pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), pa.array(tokens))
+data = datasets.Dataset(pa.table({"input_ids": lists}))
+started = time.perf_counter()
+packed = pack_dataset(data, length, strategy="bfd")
+seconds = time.perf_counter() - started
+print(json.dumps({"seconds": seconds, "rows": len(packed), "tokens": int(sizes.sum())}))
+"""
+
+
+def stems_of(corpus: Path) -> list[Path]:
+    """The token shards of a corpus."""
+    tables = sorted(corpus.glob("*.documents.parquet"))
+    return [path.with_name(path.name.removesuffix(".documents.parquet")) for path in tables]
+
+
+def plan_of(corpus: Path, out: Path, tokens: int, length: int, strategy: str = "best_fit") -> dict:
+    """Plan two epochs' worth at most of `tokens`, on both cores."""
+    config = PlanConfig(
+        (Phase(length, tokens, SHARES),),
+        validation=Validation(0.001, 64),
+        default_max_epochs=2,
+        strategy=strategy,
+    )
+    return make_plan(stems_of(corpus), out, config, workers=2)
+
+
+def child(python: str, code: str, *arguments: object) -> dict:
+    """What a process of its own says."""
+    done = subprocess.run(
+        [python, "-c", code, *map(str, arguments)], capture_output=True, encoding="utf-8"
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def materialise(plan: Path, corpus: Path, entry: dict, target: Path) -> int:
+    """Write all rows of a set, padded with 0, into a file; returns how many."""
+    length = entry["length"]
+    shards = [np.memmap(f"{stem}.bin", "<i4", mode="r") for stem in stems_of(corpus)]
+    starts = []
+    for stem in stems_of(corpus):
+        sizes = pa.parquet.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
+        starts.append(np.concatenate([[0], np.cumsum(sizes.to_numpy())]))
+    rows = 0
+    with target.open("wb") as out:
+        for name in entry["files"]:
+            with pa.memory_map(str(plan / name)) as source:
+                file = pa.ipc.open_file(source)
+                for k in range(file.num_record_batches):
+                    column = file.get_batch(k).column(0)
+                    shard, document, start, size = (
+                        column.values.field(n).to_numpy() for n in range(4)
+                    )
+                    counts = np.diff(column.offsets.to_numpy())
+                    row = np.repeat(np.arange(len(counts)), counts)
+                    before = np.cumsum(size, dtype=np.int64) - size
+                    at = before - before[column.offsets.to_numpy()[row]] + row * length
+                    page = np.zeros((len(counts), length), np.int32)
+                    flat = page.reshape(-1)
+                    for s in np.unique(shard):
+                        mine = shard == s
+                        first = starts[s][document[mine]] + start[mine]
+                        n = size[mine]
+                        step = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
+                        flat[np.repeat(at[mine], n) + step] = shards[s][np.repeat(first, n) + step]
+                    out.write(page)
+                    rows += len(counts)
+    return rows
+
+
+def plan_speed(folder: Path, count: int, runs: int, length: int = 4096) -> dict:
+    """Medians over the runs of a plan of about 98 in a hundred of all documents."""
+    corpus = folder / f"corpus-{count}"
+    if not corpus.is_dir():
+        (folder / f"tokens-{count}").write_text(str(write_corpus(corpus, count)))
+    tokens = int(0.98 * int((folder / f"tokens-{count}").read_text()))
+    answers = []
+    for _ in range(runs):
+        shutil.rmtree(folder / "plan", ignore_errors=True)
+        here = Path(__file__).parent
+        answers.append(child(sys.executable, PLAN, here, corpus, folder / "plan", tokens, length))
+    middle = {key: statistics.median(a[key] for a in answers) for key in answers[0]}
+    middle["best"] = min(a["seconds"] for a in answers)
+    print(
+        f"plan, {count:,} documents, length {length}: {middle['seconds']:.2f} s, CPU "
+        f"{middle['cpu']:.2f} s, {count / middle['seconds'] / 1e6:.2f} M documents/s "
+        f"(best {count / middle['best'] / 1e6:.2f}; by CPU of two cores "
+        f"{2 * count / middle['cpu'] / 1e6:.2f}), peak {middle['peak'] / 2**20:.0f} MB, "
+        f"fill {middle['fill']:.5f}, {middle['named']:,.0f} documents named"
+    )
+    return middle
+
+
+def fills(folder: Path, count: int) -> list[Claim]:
+    """How full the sequences are, by length and strategy."""
+    claims: list[Claim] = []
+    corpus, tokens = folder / f"corpus-{count}", int((folder / f"tokens-{count}").read_text())
+    for length in (512, 2048, 4096, 32_768):
+        for strategy in ("best_fit", "concat", "none") if length == 4096 else ("best_fit",):
+            out = folder / "fill"
+            started = time.perf_counter()
+            phase = plan_of(corpus, out, int(0.98 * tokens), length, strategy)["phases"][0]
+            seconds = time.perf_counter() - started
+            shutil.rmtree(out)
+            print(
+                f"fill, {count:,} documents, {strategy}, length {length}: {phase['fill']:.5f} in "
+                f"{phase['sequences']:,} sequences, {seconds:.1f} s"
+            )
+            if strategy == "best_fit":
+                claims.append((f"pack_fill_{length}", phase["fill"], 0.999))
+    return claims
+
+
+def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
+    """Documents a second from documents to rows, ours over TRL's."""
+    length, corpus = 4096, folder / "trl"
+    tokens = write_corpus(corpus, count, most=length, tokens=True)
+    ours, theirs = [], []
+    for _ in range(runs):
+        try:
+            answer = child(peers, TRL, corpus / "shard-00000", length)
+        except RuntimeError as error:
+            print(f"TRL is left out: {str(error).splitlines()[-1]}")
+            return []
+        theirs.append(answer["seconds"])
+        shutil.rmtree(folder / "plan", ignore_errors=True)
+        started = time.perf_counter()
+        config = PlanConfig((Phase(length, tokens - 4 * length, SHARES),), default_max_epochs=2,
+                            validation=Validation(0, 1))  # fmt: skip
+        plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
+        planned = time.perf_counter() - started
+        rows = materialise(folder / "plan", corpus, plan["phases"][0], folder / "rows")
+        ours.append(time.perf_counter() - started)
+    a, b = statistics.median(theirs), statistics.median(ours)
+    print(
+        f"rows, {count:,} documents of {tokens:,} tokens, length {length}: TRL {a:.2f} s, fill "
+        f"{tokens / answer['rows'] / length:.4f}; ours {b:.2f} s ({planned:.2f} s for the plan), "
+        f"fill {plan['phases'][0]['fill']:.4f}, {rows:,} rows; ratio {a / b:.1f}"
+    )
+    return [("pack_rows_vs_trl", a / b, 20)]
+
+
+def what_if(folder: Path, count: int) -> list[Claim]:
+    """A whole `gristmill mix` process, on documents that no plan was made of."""
+    run = folder / "run"
+    (run / "encode").mkdir(parents=True)
+    outputs = []
+    for stem in stems_of(folder / f"corpus-{count}"):
+        name = f"{stem.name}.documents.parquet"
+        (run / "encode" / name).symlink_to(stem.with_name(name))
+        outputs.append({"path": f"{stem.name}.bin"})
+    (run / "encode" / "manifest.json").write_text(json.dumps({"outputs": outputs}))
+    tokens = int((folder / f"tokens-{count}").read_text())
+    recipe = {
+        "name": "bench", "out": str(run), "sources": [{"path": ".", "name": "a", "domain": "web"}],
+        "plan": {"phases": [{"tokens": tokens // 2, "mixture": SHARES}]},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    code = "import sys; from pipelines.cli import main; sys.argv[0] = 'gristmill'; main()"
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", code, "mix", str(folder / "recipe.yaml"),
+             "--what-if", "math=0.3", "--json"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - started)
+    print(f"mix --what-if, {count:,} documents: {statistics.median(seconds):.2f} s")
+    return [("mix_what_if_two_seconds_over", 2 / statistics.median(seconds), 1)]
+
+
+def claims(quick: bool, large: bool = False, peers: str | None = None) -> list[Claim]:
+    """Measure, print what was seen, and return (name, value, target), larger being better."""
+    peers = peers or os.environ.get("GRISTMILL_PEERS", sys.executable)
+    print(lengths()[2])
+    made: list[Claim] = []
+    with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as name:
+        folder = Path(name)
+        sizes = [250_000, 1_000_000] if quick else [1_000_000, 10_000_000]
+        sizes += [100_000_000] if large else []
+        seen = [plan_speed(folder, n, 1 if n > 10_000_000 or quick else 3) for n in sizes]
+        rates = [n / answer["seconds"] / 1e6 for n, answer in zip(sizes, seen, strict=True)]
+        made.append(("plan_mdocuments_per_second", rates[-1], 5))
+        by_cpu = 2 * sizes[-1] / seen[-1]["cpu"] / 1e6
+        made.append(("plan_mdocuments_per_second_by_cpu_of_two_cores", by_cpu, 5))
+        for key in ("seconds", "peak"):
+            times = math.log(seen[-1][key] / seen[-2][key])
+            exponent = times / math.log(sizes[-1] / sizes[-2])
+            billion = seen[-1][key] * (1e9 / sizes[-1]) ** exponent
+            unit = f"{billion / 2**30:.1f} GB" if key == "peak" else f"{billion:,.0f} s"
+            print(f"growth of {key}: n^{exponent:.2f}; a billion documents: {unit}")
+        made += fills(folder, 1_000_000)
+        made += against_trl(folder, peers, 20_000 if quick else 200_000, 1 if quick else 3)
+        made += what_if(folder, 1_000_000)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--large", action="store_true", help="also a hundred million documents")
+    parser.add_argument("--peers", help="a Python that has trl")
+    options = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
+          f"{platform.python_version()}, NumPy {np.__version__}, pyarrow {pa.__version__}, "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    started = time.perf_counter()
+    made = claims(options.quick, options.large, options.peers)
+    print(f"\ntook {time.perf_counter() - started:.0f} s")
+    for name, value, target in made:
+        print(name, f"{value:.4g}", target)
+
+
+if __name__ == "__main__":
+    main()
