@@ -78,12 +78,12 @@ def _classes(counts: np.ndarray, length: int) -> _Classes:
 def best_fit(lengths: np.ndarray, length: int) -> tuple[np.ndarray, int]:
     """Pack pieces into sequences of `length` tokens by best-fit decreasing.
 
-    lengths: int [pieces], each from 1 to `length`. Returns the sequence of each piece (int64
+    lengths: int [pieces], each from 1 to `length`. Returns the sequence of each piece (int32
     [pieces]) and the number of sequences. Pieces of one length are dealt out in their own order.
     Raises ValueError for a length out of range.
     """
     lengths = np.asarray(lengths)
-    bins = np.empty(len(lengths), np.int64)
+    bins = np.empty(len(lengths), np.int32)
     if not len(lengths):
         return bins, 0
     if lengths.min() < 1 or lengths.max() > length:
@@ -105,7 +105,8 @@ def best_fit(lengths: np.ndarray, length: int) -> tuple[np.ndarray, int]:
     by = np.argsort(size, kind="stable")
     each, first, amount = each[by], first[by], (many * each)[by]
     begin = np.cumsum(amount) - amount
-    slots = np.arange(len(lengths)) - np.repeat(begin, amount)
+    each, first, begin = (column.astype(np.int32) for column in (each, first, begin))
+    slots = np.arange(len(lengths), dtype=np.int32) - np.repeat(begin, amount)
     slots //= np.repeat(each, amount)
     slots += np.repeat(first, amount)
     bins[by_number(lengths, length)] = slots

@@ -27,7 +27,7 @@ from packing.draws import order
 from packing.validation import held_out_keys
 
 RECORD = np.dtype([("key", "<u8"), ("place", "<u8"), ("tokens", "<u4"), ("pile", "<u4")])
-WINDOW = 1 << 20  # documents, about
+WINDOW = 1 << 18  # documents, about: no array so large that every use of one is new to the system
 BLOCK = 1 << 15  # documents at a time, where what lies between two steps should stay in the cache
 _MOST_WINDOWS = 1 << 12
 _NAMES = ["domain", "source", "language"]
@@ -46,11 +46,21 @@ class Group:
     first: int  # row of the shard
     rows: int
     base: int  # record of the scratch file
+    segment: int  # the first of its segments, of WINDOW rows each
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of a row group whose records lie together in the scratch file, sorted."""
+
+    group: Group
+    first: int  # row of the shard
+    base: int
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The documents of a row group, as arrays [documents]; piles are numbered within it.
+    """The documents of a segment, as arrays [documents]; piles are numbered within it.
 
     spans: of the documents with more than the tokens asked for.
     """
@@ -70,7 +80,7 @@ def groups_of(stems: Sequence[Path]) -> list[Group]:
     Raises ValueError for a file that is no such table.
     """
     groups = []
-    base = 0
+    base = segment = 0
     for shard, stem in enumerate(stems):
         path = stem.with_name(stem.name + ".documents.parquet")
         try:
@@ -86,8 +96,8 @@ def groups_of(stems: Sequence[Path]) -> list[Group]:
         first = 0
         for number in range(metadata.num_row_groups):
             rows = metadata.row_group(number).num_rows
-            groups.append(Group(path, shard, number, first, rows, base))
-            first, base = first + rows, base + rows
+            groups.append(Group(path, shard, number, first, rows, base, segment))
+            first, base, segment = first + rows, base + rows, segment - (-rows // WINDOW)
     return groups
 
 
@@ -98,8 +108,10 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 def read_rows(
     group: Group, seed: int, fraction: float, spans_above: int, *, ids: bool = True
-) -> Rows:
-    """Read a row group. spans_above: keep atomic spans of documents with more tokens than that.
+) -> Iterator[Rows]:
+    """Read a row group, segment by segment.
+
+    spans_above: keep atomic spans of documents with more tokens than that.
 
     ids: without them there are no keys, none is held out, and no spans are looked for.
     """
@@ -110,7 +122,15 @@ def read_rows(
     except (pa.ArrowException, OSError) as error:
         raise ValueError(_unreadable(group.path, error)) from error
     table = table.unify_dictionaries().combine_chunks()
-    columns = {name: _one(table[name]) for name in wanted}
+    for first in range(0, len(table), WINDOW):
+        part = table.slice(first, WINDOW)
+        yield _rows(group, first, part, seed, fraction, spans_above)
+
+
+def _rows(
+    group: Group, first: int, table: pa.Table, seed: int, fraction: float, spans_above: int
+) -> Rows:
+    columns = {name: _one(table[name]) for name in table.column_names}
     for name in ("id", "domain", "source", "tokens"):
         if name in columns and columns[name].null_count:
             raise ValueError(f"{group.path}: {columns[name].null_count} rows without {name}")
@@ -118,16 +138,14 @@ def read_rows(
     if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < 2**31:
         bad = int(np.flatnonzero((tokens < 0) | (tokens >= 2**31))[0])
         raise ValueError(
-            f"{group.path}: row {group.first + bad} has {tokens[bad]} tokens, expected 0 to "
-            "2147483647"
+            f"{group.path}: row {group.first + first + bad} has {tokens[bad]} tokens, expected 0 "
+            "to 2147483647"
         )
-    if not ids:
-        none = np.empty(0, np.int64)
-        codes, names = _combine([columns[name] for name in _NAMES])
-        nothing = np.zeros(len(tokens), bool)
+    codes, names = _combine([columns[name] for name in _NAMES])
+    if "id" not in columns:
+        none, nothing = np.empty(0, np.int64), np.zeros(len(tokens), bool)
         return Rows(nothing, nothing, tokens, codes, names, Spans(none, none, none), 0)
     keys, out = held_out_keys(columns["id"], columns["parents"], seed, fraction)
-    codes, names = _combine([columns[name] for name in _NAMES])
     spans, longest = _spans(columns["atomic"], tokens, spans_above)
     return Rows(keys, out, tokens, codes, names, spans, longest)
 
@@ -183,16 +201,17 @@ class Count:
 class Census:
     """All documents for training; see the file's first lines. Made by `take_census`.
 
-    names: the piles' names by the numbers that the records have. starts: int64 [groups,
-    windows + 1], where each window begins in a group's stretch of the scratch file.
+    names: the piles' names by the numbers that the records have. starts: int64 [segments,
+    windows + 1], where each window begins in a segment of the scratch file.
     """
 
     groups: list[Group]
     scratch: Path
+    segments: list[Segment] = field(default_factory=list)
     names: list[Name] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
     starts: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int64))
-    spanned: set[int] = field(default_factory=set)  # groups that have a file of spans
+    spanned: set[int] = field(default_factory=set)  # segments that have a file of spans
     longest_span: int = 0
     _all_spans: np.ndarray = field(default_factory=lambda: np.empty((3, 0), np.uint64))
     _numbers: dict[Name, int] = field(default_factory=dict)
@@ -204,8 +223,8 @@ class Census:
         return self.starts.shape[1] - 1
 
     def add(self, number: int, rows: Rows) -> None:
-        """Count a group's rows and write the records of those for training."""
-        group = self.groups[number]
+        """Count a segment's rows and write the records of those for training."""
+        segment = self.segments[number]
         n = len(rows.names)
         tokens, documents, out = (np.zeros(n, np.int64) for _ in range(3))
         for block in _blocks(len(rows.keys)):
@@ -237,30 +256,30 @@ class Census:
             keys = rows.keys[block][train]
             top[part] = keys >> np.uint64(48)
             records["key"][part] = keys
-            records["place"][part] = _places(group, train + block.start)
+            records["place"][part] = _places(segment, train + block.start)
             records["tokens"][part] = rows.tokens[block][train]
             records["pile"][part] = numbers[rows.piles[block][train]]
             kept = part.stop
         by = np.argsort(top[:kept], kind="stable")
         top, records = top[by], np.take(records, by)  # which is ten times as fast as records[by]
-        _write_at(self._file, memoryview(records).cast("B"), group.base * RECORD.itemsize)
+        _write_at(self._file, memoryview(records).cast("B"), segment.base * RECORD.itemsize)
         bounds = np.arange(self.windows + 1) * ((1 << 16) // self.windows)
         self.starts[number] = np.searchsorted(top, bounds)
         spans = rows.spans
         if len(spans.document):
             with self._lock:
                 self.spanned.add(number)
-            stacked = [_places(group, spans.document), spans.start, spans.length]
+            stacked = [_places(segment, spans.document), spans.start, spans.length]
             np.save(self._span_file(number), np.array(stacked, np.uint64))
 
     def _span_file(self, number: int) -> Path:
         return self.scratch / f"spans-{number}.npy"
 
-    def _read(self, group: int, start: int, stop: int) -> np.ndarray:
-        """Records of a group's stretch."""
+    def _read(self, segment: int, start: int, stop: int) -> np.ndarray:
+        """Records of a segment."""
         records = np.empty(stop - start, RECORD)
         view = memoryview(records).cast("B")
-        at = (self.groups[group].base + start) * RECORD.itemsize
+        at = (self.segments[segment].base + start) * RECORD.itemsize
         done = 0
         while done < len(view):
             got = os.preadv(self._file, [view[done:]], at + done)
@@ -269,8 +288,8 @@ class Census:
             done += got
         return records
 
-    def group(self, number: int) -> np.ndarray:
-        """All records of a row group, in no order that matters."""
+    def segment(self, number: int) -> np.ndarray:
+        """All records of a segment, in no order that matters."""
         return self._read(number, 0, int(self.starts[number, -1]))
 
     def window(self, number: int) -> np.ndarray:
@@ -327,9 +346,9 @@ def _blocks(rows: int) -> Iterator[slice]:
     return (slice(at, min(at + BLOCK, rows)) for at in range(0, rows, BLOCK))
 
 
-def _places(group: Group, rows: np.ndarray) -> np.ndarray:
-    """The places of rows (int64, counted within the group)."""
-    return (rows + group.first).astype(np.uint64) | np.uint64(group.shard << 32)
+def _places(segment: Segment, rows: np.ndarray) -> np.ndarray:
+    """The places of rows (int64, counted within the segment): the shard above 32 bits of row."""
+    return (rows + segment.first).astype(np.uint64) | np.uint64(segment.group.shard << 32)
 
 
 def _write_at(file: int, view: memoryview, at: int) -> None:
@@ -346,30 +365,31 @@ def take_census(
     pool: Executor,
     *,
     spans_above: int,
-    each: Callable[[Group, Rows], None] = lambda group, rows: None,
+    each: Callable[[np.ndarray, Rows], None] = lambda places, rows: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Census:
     """Read all documents and lay those for training out in the folder `scratch`, which is made.
 
     spans_above: atomic spans are kept of documents with more tokens. each: is called, from any
-    thread, with all rows of a group. progress: with the documents read and all of them. Raises
-    ValueError for a table that cannot be read.
+    thread, with the rows of every segment and their places. progress: with the documents read and
+    all of them. Raises ValueError for a table that cannot be read.
     """
-    census = Census(groups_of(stems), scratch)
+    census = _empty(stems, scratch)
     total = sum(group.rows for group in census.groups)
     windows = 1
     while windows < _MOST_WINDOWS and windows * WINDOW < total:
         windows *= 2
-    census.starts = np.zeros((len(census.groups), windows + 1), np.int64)
+    census.starts = np.zeros((len(census.segments), windows + 1), np.int64)
     census.close()  # what a killed process left
     scratch.mkdir(parents=True)
     census._file = os.open(scratch / "records", os.O_RDWR | os.O_CREAT)
 
     def one(number: int) -> int:
-        rows = read_rows(census.groups[number], seed, fraction, spans_above)
-        each(census.groups[number], rows)
-        census.add(number, rows)
-        return len(rows.keys)
+        group = census.groups[number]
+        for k, rows in enumerate(read_rows(group, seed, fraction, spans_above), group.segment):
+            each(_places(census.segments[k], np.arange(len(rows.keys))), rows)
+            census.add(k, rows)
+        return group.rows
 
     try:
         done = 0
@@ -383,6 +403,17 @@ def take_census(
     return census
 
 
+def _empty(stems: Sequence[Path], scratch: Path) -> Census:
+    """A census that has read nothing yet but how many rows there are."""
+    groups = groups_of(stems)
+    segments = [
+        Segment(group, group.first + at, group.base + at)
+        for group in groups
+        for at in range(0, group.rows, WINDOW)
+    ]
+    return Census(groups, scratch, segments)
+
+
 EXACT_COUNT = 4_000_000  # documents up to which ids are read for a mere count
 
 
@@ -392,11 +423,13 @@ def count(stems: Sequence[Path], seed: int, fraction: float, workers: int) -> tu
     Of more than EXACT_COUNT documents the ids are not read, which takes a tenth of the time; the
     part held out is then taken to be `fraction` of each pile. Raises ValueError as `take_census`.
     """
-    census = Census(groups_of(stems), Path())
+    census = _empty(stems, Path())
     exact = sum(group.rows for group in census.groups) <= EXACT_COUNT
 
     def one(number: int) -> None:
-        census.add(number, read_rows(census.groups[number], seed, fraction, 2**31, ids=exact))
+        group = census.groups[number]
+        for k, rows in enumerate(read_rows(group, seed, fraction, 2**31, ids=exact), group.segment):
+            census.add(k, rows)
 
     with ThreadPoolExecutor(workers) as pool:
         for _ in ahead(pool, one, range(len(census.groups))):

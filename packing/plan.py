@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from packing.best_fit import best_fit
-from packing.census import Census, Group, Rows, ahead, take_census
+from packing.census import Census, Rows, ahead, take_census
 from packing.cutting import too_long
 from packing.draws import draws
 from packing.mixture import MixtureError, Phase, Pile, Share, Wanted, refuse, want
@@ -150,7 +150,7 @@ def make_plan(
             config.validation.fraction,
             pool,
             spans_above=0 if config.strategy == "concat" else shortest,
-            each=lambda group, rows: _consider(chosen, group, rows, config),
+            each=lambda places, rows: _consider(chosen, places, rows, config),
             progress=lambda done, total: progress("read documents", done, total),
         )
         try:
@@ -225,8 +225,8 @@ def make_plan(
     return plan
 
 
-def _consider(chosen: Chosen, group: Group, rows: Rows, config: PlanConfig) -> None:
-    """Hand the held-out documents of a row group to the validation sets."""
+def _consider(chosen: Chosen, places: np.ndarray, rows: Rows, config: PlanConfig) -> None:
+    """Hand the held-out documents of a segment to the validation sets."""
     used = np.array(
         [source not in config.validation.exclude_sources for _, source, _ in rows.names], bool
     )
@@ -235,9 +235,10 @@ def _consider(chosen: Chosen, group: Group, rows: Rows, config: PlanConfig) -> N
         return
     domains = sorted({domain for domain, _, _ in rows.names})
     number = np.array([domains.index(domain) for domain, _, _ in rows.names])
-    places = (mine + group.first).astype(np.uint64) | np.uint64(group.shard << 32)
     spans = rows.spans.of(mine)
-    chosen.add(rows.keys[mine], places, rows.tokens[mine], number[rows.piles[mine]], domains, spans)
+    chosen.add(
+        rows.keys[mine], places[mine], rows.tokens[mine], number[rows.piles[mine]], domains, spans
+    )
 
 
 def _write_phase(

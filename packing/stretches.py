@@ -9,8 +9,8 @@ A stretch ends where a piece ends. Before a document that is too long for what i
 sequence; inside a longer one, where it would be cut anyway, after as many full sequences as there
 is room for, and the next phase goes on behind them. So no document is cut to measure, and what is
 missing is less than one sequence: it is asked of the domain's next pile, so that every domain comes
-to its share within one sequence too, and every pile (within two where epochs run out). Epochs that
-end inside a piece (1.5 of them, say) end behind it if there is nothing else left to take.
+to its share within one sequence too, and every pile (a few where epochs run out). Epochs that end
+inside a piece (1.5 of them, say) end behind it if there is nothing else left to take.
 
 The order is that of 64-bit keys, so the documents of a stretch are those with keys between two
 values. To find those values, tokens are first counted by the keys' leading bits (a few thousand
@@ -100,7 +100,7 @@ class _Weights:
         """Tokens of each count: int64 [size]."""
 
         def one(number: int) -> np.ndarray:
-            records = self.census.group(number)
+            records = self.census.segment(number)
             total = np.zeros(self.size, np.int64)
             for block, _, at in self.places(records):
                 low = int(at.min()) if len(at) else 0
@@ -108,14 +108,16 @@ class _Weights:
                 total[low : low + len(sums)] += sums
             return total
 
-        return sum(ahead(pool, one, range(len(self.census.groups))), np.zeros(self.size, np.int64))
+        return sum(
+            ahead(pool, one, range(len(self.census.segments))), np.zeros(self.size, np.int64)
+        )
 
     def gather(self, wanted: np.ndarray, pool: Executor) -> tuple[np.ndarray, np.ndarray]:
         """The documents of the wanted counts (bool [size]): records with their turns' keys, and
         their counts' places, in the order of both."""
 
         def one(number: int) -> tuple[np.ndarray, np.ndarray]:
-            records = self.census.group(number)
+            records = self.census.segment(number)
             parts, places = [records[:0]], [np.empty(0, np.int64)]
             for block, keys, at in self.places(records):
                 chosen = np.flatnonzero(wanted[at])
@@ -126,7 +128,7 @@ class _Weights:
             return np.concatenate(parts), np.concatenate(places)
 
         parts, places = [np.empty(0, RECORD)], [np.empty(0, np.int64)]
-        for part, at in ahead(pool, one, range(len(self.census.groups))):
+        for part, at in ahead(pool, one, range(len(self.census.segments))):
             parts.append(part)
             places.append(at)
         records, at = np.concatenate(parts), np.concatenate(places)

@@ -7,8 +7,8 @@ for each plan, from the tables of documents to `plan.json`, imports not counted;
 by the clock and by CPU time of both cores. `--large` adds a hundred million documents (8 GB of
 disk, minutes). Beside TRL's `pack_dataset(strategy="bfd")`, in turn, on the same documents: TRL
 from token lists in memory to rows in its Arrow table, ours from documents.parquet and `.bin` to
-rows in a file. peers: a Python that has `trl` and `datasets` (or GRISTMILL_PEERS); without, it is left
-out. Last, the time of a whole `gristmill mix --what-if` process.
+rows in a file. peers: a Python that has `trl` and `datasets` (or GRISTMILL_PEERS); without, it is
+left out. Last, the time of a whole `gristmill mix --what-if` process.
 """
 
 import argparse
@@ -26,24 +26,25 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from packing_lengths import lengths, write_corpus
 
 from packing import Phase, PlanConfig, Validation, make_plan
 
 Claim = tuple[str, float, float]
-SHARES = {"web": 0.375, "book": 0.125, "code": 0.25, "math": 0.25}  # as they are drawn
 
 PLAN = """
-import json, resource, sys, time
+import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bench_packing_plan import plan_of
 started, used = time.perf_counter(), time.process_time()
-plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+status = Path("/proc/self/status").read_text().split()
 phase = plan["phases"][0]
 print(json.dumps({
     "seconds": time.perf_counter() - started, "cpu": time.process_time() - used,
-    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "fill": phase["fill"],
+    "peak": int(status[status.index("VmHWM:") + 1]) * 1024, "fill": phase["fill"],
     "named": sum(domain["documents"] for domain in phase["domains"].values())}))
 """
 TRL = """
@@ -72,14 +73,17 @@ def stems_of(corpus: Path) -> list[Path]:
     return [path.with_name(path.name.removesuffix(".documents.parquet")) for path in tables]
 
 
-def plan_of(corpus: Path, out: Path, tokens: int, length: int, strategy: str = "best_fit") -> dict:
-    """Plan two epochs' worth at most of `tokens`, on both cores."""
-    config = PlanConfig(
-        (Phase(length, tokens, SHARES),),
-        validation=Validation(0.001, 64),
-        default_max_epochs=2,
-        strategy=strategy,
-    )
+def everything(corpus: Path, length: int, share: float = 1.0) -> Phase:
+    """A phase that takes a share of what every domain has."""
+    have = json.loads((corpus / "tokens.json").read_text())
+    total = sum(have.values())
+    return Phase(length, int(share * total), {name: n / total for name, n in have.items()})
+
+
+def plan_of(corpus: Path, out: Path, length: int, strategy: str = "best_fit") -> dict:
+    """Plan all documents that are not held out, on both cores."""
+    phase, held_out = everything(corpus, length, 0.998), Validation(0.001, 64)
+    config = PlanConfig((phase,), validation=held_out, strategy=strategy)
     return make_plan(stems_of(corpus), out, config, workers=2)
 
 
@@ -99,7 +103,7 @@ def materialise(plan: Path, corpus: Path, entry: dict, target: Path) -> int:
     shards = [np.memmap(f"{stem}.bin", "<i4", mode="r") for stem in stems_of(corpus)]
     starts = []
     for stem in stems_of(corpus):
-        sizes = pa.parquet.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
+        sizes = pq.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
         starts.append(np.concatenate([[0], np.cumsum(sizes.to_numpy())]))
     rows = 0
     with target.open("wb") as out:
@@ -108,37 +112,42 @@ def materialise(plan: Path, corpus: Path, entry: dict, target: Path) -> int:
                 file = pa.ipc.open_file(source)
                 for k in range(file.num_record_batches):
                     column = file.get_batch(k).column(0)
+                    offsets = column.offsets.to_numpy()
                     shard, document, start, size = (
                         column.values.field(n).to_numpy() for n in range(4)
                     )
-                    counts = np.diff(column.offsets.to_numpy())
-                    row = np.repeat(np.arange(len(counts)), counts)
+                    row = np.repeat(np.arange(len(column)), np.diff(offsets))
                     before = np.cumsum(size, dtype=np.int64) - size
-                    at = before - before[column.offsets.to_numpy()[row]] + row * length
-                    page = np.zeros((len(counts), length), np.int32)
-                    flat = page.reshape(-1)
+                    at = before - before[offsets[row]] + row * length
+                    first = np.empty(len(row), np.int64)
                     for s in np.unique(shard):
                         mine = shard == s
-                        first = starts[s][document[mine]] + start[mine]
-                        n = size[mine]
-                        step = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
-                        flat[np.repeat(at[mine], n) + step] = shards[s][np.repeat(first, n) + step]
+                        first[mine] = starts[s][document[mine]] + start[mine]
+                    page = np.zeros(len(column) * length, np.int32)
+                    places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
+                    for s, to, begin, n in places:
+                        page[to : to + n] = shards[s][begin : begin + n]
                     out.write(page)
-                    rows += len(counts)
+                    rows += len(column)
     return rows
 
 
-def plan_speed(folder: Path, count: int, runs: int, length: int = 4096) -> dict:
-    """Medians over the runs of a plan of about 98 in a hundred of all documents."""
+def corpus_of(folder: Path, count: int) -> Path:
+    """The corpus of a size, written when it is first asked for."""
     corpus = folder / f"corpus-{count}"
     if not corpus.is_dir():
-        (folder / f"tokens-{count}").write_text(str(write_corpus(corpus, count)))
-    tokens = int(0.98 * int((folder / f"tokens-{count}").read_text()))
+        have = write_corpus(corpus, count)
+        (corpus / "tokens.json").write_text(json.dumps(have))
+    return corpus
+
+
+def plan_speed(folder: Path, count: int, runs: int, length: int = 4096) -> dict:
+    """Medians over the runs of a plan of all documents."""
+    corpus, here = corpus_of(folder, count), Path(__file__).parent
     answers = []
     for _ in range(runs):
         shutil.rmtree(folder / "plan", ignore_errors=True)
-        here = Path(__file__).parent
-        answers.append(child(sys.executable, PLAN, here, corpus, folder / "plan", tokens, length))
+        answers.append(child(sys.executable, PLAN, here, corpus, folder / "plan", length))
     middle = {key: statistics.median(a[key] for a in answers) for key in answers[0]}
     middle["best"] = min(a["seconds"] for a in answers)
     print(
@@ -154,12 +163,12 @@ def plan_speed(folder: Path, count: int, runs: int, length: int = 4096) -> dict:
 def fills(folder: Path, count: int) -> list[Claim]:
     """How full the sequences are, by length and strategy."""
     claims: list[Claim] = []
-    corpus, tokens = folder / f"corpus-{count}", int((folder / f"tokens-{count}").read_text())
+    corpus = corpus_of(folder, count)
     for length in (512, 2048, 4096, 32_768):
         for strategy in ("best_fit", "concat", "none") if length == 4096 else ("best_fit",):
             out = folder / "fill"
             started = time.perf_counter()
-            phase = plan_of(corpus, out, int(0.98 * tokens), length, strategy)["phases"][0]
+            phase = plan_of(corpus, out, length, strategy)["phases"][0]
             seconds = time.perf_counter() - started
             shutil.rmtree(out)
             print(
@@ -174,7 +183,9 @@ def fills(folder: Path, count: int) -> list[Claim]:
 def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
     """Documents a second from documents to rows, ours over TRL's."""
     length, corpus = 4096, folder / "trl"
-    tokens = write_corpus(corpus, count, most=length, tokens=True)
+    have = write_corpus(corpus, count, most=length, tokens=True)
+    (corpus / "tokens.json").write_text(json.dumps(have))
+    tokens = sum(have.values())
     ours, theirs = [], []
     for _ in range(runs):
         try:
@@ -185,8 +196,7 @@ def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
         theirs.append(answer["seconds"])
         shutil.rmtree(folder / "plan", ignore_errors=True)
         started = time.perf_counter()
-        config = PlanConfig((Phase(length, tokens - 4 * length, SHARES),), default_max_epochs=2,
-                            validation=Validation(0, 1))  # fmt: skip
+        config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
         plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
         planned = time.perf_counter() - started
         rows = materialise(folder / "plan", corpus, plan["phases"][0], folder / "rows")
@@ -205,15 +215,15 @@ def what_if(folder: Path, count: int) -> list[Claim]:
     run = folder / "run"
     (run / "encode").mkdir(parents=True)
     outputs = []
-    for stem in stems_of(folder / f"corpus-{count}"):
+    for stem in stems_of(corpus_of(folder, count)):
         name = f"{stem.name}.documents.parquet"
         (run / "encode" / name).symlink_to(stem.with_name(name))
         outputs.append({"path": f"{stem.name}.bin"})
     (run / "encode" / "manifest.json").write_text(json.dumps({"outputs": outputs}))
-    tokens = int((folder / f"tokens-{count}").read_text())
+    phase = everything(corpus_of(folder, count), 4096, 0.5)
     recipe = {
         "name": "bench", "out": str(run), "sources": [{"path": ".", "name": "a", "domain": "web"}],
-        "plan": {"phases": [{"tokens": tokens // 2, "mixture": SHARES}]},
+        "plan": {"phases": [{"tokens": phase.tokens, "mixture": phase.mixture}]},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     code = "import sys; from pipelines.cli import main; sys.argv[0] = 'gristmill'; main()"

@@ -47,14 +47,16 @@ def lengths() -> tuple[np.ndarray, np.ndarray, str]:
     return np.maximum(text // 4, 1) + 1, np.maximum(code // 4, 1) + 1, said
 
 
-def write_corpus(out: Path, count: int, most: int | None = None, tokens: bool = False) -> int:
-    """`count` documents in tables of SHARD rows, none over `most` tokens; returns their tokens.
+def write_corpus(
+    out: Path, count: int, most: int | None = None, tokens: bool = False
+) -> dict[str, int]:
+    """`count` documents in tables of SHARD rows, none over `most` tokens; tokens by domain.
 
     tokens: write `.bin` and `.idx` too.
     """
     out.mkdir(parents=True)
     text, code, _ = lengths()
-    total = 0
+    total = dict.fromkeys(DOMAINS, 0)
     for k, first in enumerate(range(0, count, SHARD)):
         n = min(SHARD, count - first)
         rng = np.random.default_rng(k)
@@ -97,5 +99,6 @@ def write_corpus(out: Path, count: int, most: int | None = None, tokens: bool = 
         if tokens:
             rng.integers(0, 32_000, int(sizes.sum()), dtype=np.int32).tofile(f"{stem}.bin")
             write_index(Path(f"{stem}.idx"), sizes)
-        total += int(sizes.sum())
+        for domain, n in zip(DOMAINS, np.bincount(kind, sizes, len(DOMAINS)), strict=True):
+            total[domain] += int(n)
     return total
