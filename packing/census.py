@@ -19,9 +19,9 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from packing.columns import list_sizes, numbers
 from packing.cutting import Spans
 from packing.draws import order
 from packing.validation import held_out_keys
@@ -134,7 +134,7 @@ def _rows(
     for name in ("id", "domain", "source", "tokens"):
         if name in columns and columns[name].null_count:
             raise ValueError(f"{group.path}: {columns[name].null_count} rows without {name}")
-    tokens = columns["tokens"].to_numpy()
+    tokens = numbers(columns["tokens"])
     if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < 2**31:
         bad = int(np.flatnonzero((tokens < 0) | (tokens >= 2**31))[0])
         raise ValueError(
@@ -160,7 +160,7 @@ def _combine(columns: list[pa.Array]) -> tuple[np.ndarray, list[Name]]:
     combined: list[tuple[str, ...]] = [()]
     for column in columns:
         values = [*column.dictionary.to_pylist(), ""]  # the last: null
-        index = column.indices.fill_null(len(values) - 1).to_numpy()
+        index = numbers(column.indices, missing=len(values) - 1)
         wide = np.int64 if len(combined) * len(values) > 2**31 else np.int32
         codes = codes.astype(wide) * wide(len(values)) + index
         occurs = np.zeros(len(combined) * len(values), bool)
@@ -179,9 +179,9 @@ def _spans(atomic: pa.Array, tokens: np.ndarray, above: int) -> tuple[Spans, int
     if atomic.null_count == len(atomic):
         return Spans(none, none, none), 0
     flat = atomic.flatten()
-    counts = pc.fill_null(pc.list_value_length(atomic), 0).to_numpy().astype(np.int64)
+    counts = list_sizes(atomic)
     document = np.repeat(np.arange(len(counts)), counts)
-    start, length = (pc.struct_field(flat, name).to_numpy() for name in ("start", "length"))
+    start, length = (numbers(flat.field(k)) for k in (0, 1))
     longest = int(length.max()) if len(length) else 0
     of = np.flatnonzero(tokens[document] > above)
     of = of[np.lexsort((start[of], document[of]))]

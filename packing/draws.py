@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from packing.columns import numbers
+
 
 def draw(seed: int, *name: str | int) -> int:
     """A 64-bit number for a thing: xxh3-64 of its name under the seed."""
@@ -63,7 +65,7 @@ def id_keys(ids: pa.Array) -> np.ndarray:
     multiplied by a constant, added up and mixed. An id of another length stands for its xxh3-128.
     """
     ids = ids.cast(pa.large_binary())
-    sizes = pc.binary_length(ids).to_numpy(zero_copy_only=False)
+    sizes = numbers(pc.binary_length(ids))
     if len(sizes) and (sizes.min() != 32 or sizes.max() != 32):
         other = [
             i if len(i) == 32 else xxhash.xxh3_128_hexdigest(i).encode() for i in ids.to_pylist()

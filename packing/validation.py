@@ -12,8 +12,8 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from packing.columns import list_sizes, numbers
 from packing.cutting import Spans, cut_many
 from packing.draws import draws, fractions, id_keys
 
@@ -25,10 +25,10 @@ def held_out_keys(
     keys = id_keys(ids)
     names = keys
     if parents.null_count < len(parents):
-        counts = pc.fill_null(pc.list_value_length(parents), 0).to_numpy()
+        counts = list_sizes(parents)
         made = np.flatnonzero(counts > 0)
         if len(made):
-            first = parents.values.take(pa.array(parents.offsets.to_numpy()[made]))
+            first = parents.values.take(pa.array(numbers(parents.offsets)[made]))
             names = keys.copy()
             names[made] = id_keys(first)
     return keys, fractions(draws(names, seed, "validation")) < fraction
