@@ -35,3 +35,10 @@ def list_sizes(column: pa.ListArray) -> np.ndarray:
     """The number of values in each list, 0 for a null: int64 [rows]."""
     sizes = np.diff(numbers(column.offsets)).astype(np.int64)
     return sizes * present(column) if column.null_count else sizes
+
+
+def column(values: np.ndarray) -> pa.Array:
+    """Numbers as a column of their own type, without nulls."""
+    values = np.ascontiguousarray(values)
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from packing.best_fit import PACKERS, by_number
 from packing.census import Census, ahead
+from packing.columns import column
 from packing.cutting import cut_many
 from packing.stretches import Parts, join
 
@@ -53,8 +54,8 @@ class Rows:
         """The first rows, and the others."""
         n = int(self.counts[:rows].sum())
         columns = (self.place, self.start, self.length)
-        first = Rows(self.counts[:rows], *(column[:n] for column in columns))
-        return first, Rows(self.counts[rows:], *(column[n:] for column in columns))
+        first = Rows(self.counts[:rows], *(values[:n] for values in columns))
+        return first, Rows(self.counts[rows:], *(values[n:] for values in columns))
 
     def join(self, other: "Rows") -> "Rows":
         """These rows and then others."""
@@ -197,15 +198,15 @@ class Writer:
             place, start, length = rows.place[a:b], rows.start[a:b], rows.length[a:b]
             pieces = pa.StructArray.from_arrays(
                 [
-                    pa.array((place >> np.uint64(32)).astype(np.int32)),
-                    pa.array((place & np.uint64(0xFFFFFFFF)).astype(np.int64)),
-                    pa.array(start.astype(np.int64)),
-                    pa.array(length.astype(np.int32, copy=False)),
+                    column((place >> np.uint64(32)).astype(np.int32)),
+                    column((place & np.uint64(0xFFFFFFFF)).astype(np.int64)),
+                    column(start.astype(np.int64)),
+                    column(length.astype(np.int32, copy=False)),
                 ],
                 fields=list(PIECE),
             )
             lists = pa.ListArray.from_arrays(
-                pa.array((offsets[first : last + 1] - a).astype(np.int32)), pieces
+                column((offsets[first : last + 1] - a).astype(np.int32)), pieces
             )
             if self._writer is None:
                 self._open()

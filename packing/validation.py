@@ -13,7 +13,7 @@ from threading import Lock
 import numpy as np
 import pyarrow as pa
 
-from packing.columns import list_sizes, numbers
+from packing.columns import column, list_sizes, numbers
 from packing.cutting import Spans, cut_many
 from packing.draws import draws, fractions, id_keys
 
@@ -28,7 +28,7 @@ def held_out_keys(
         counts = list_sizes(parents)
         made = np.flatnonzero(counts > 0)
         if len(made):
-            first = parents.values.take(pa.array(numbers(parents.offsets)[made]))
+            first = parents.values.take(column(numbers(parents.offsets)[made]))
             names = keys.copy()
             names[made] = id_keys(first)
     return keys, fractions(draws(names, seed, "validation")) < fraction

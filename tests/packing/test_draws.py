@@ -90,6 +90,7 @@ def slow_key(name):
     return x ^ (x >> 31)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.uuids().map(lambda u: u.hex), st.text(max_size=40))), st.integers(0, 3)
 )
