@@ -6,6 +6,7 @@ sequences, in drawn order, and of each of them one drawn piece: a few long docum
 be the whole of a small set. Only those are kept while reading (`Chosen`), however many there are.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from packing.columns import column, list_sizes, numbers
 from packing.cutting import Spans, cut_many
-from packing.draws import draws, fractions, id_keys
+from packing.draws import draws, id_keys
 
 
 def held_out_keys(
@@ -31,7 +32,8 @@ def held_out_keys(
             first = parents.values.take(column(numbers(parents.offsets)[made]))
             names = keys.copy()
             names[made] = id_keys(first)
-    return keys, fractions(draws(names, seed, "validation")) < fraction
+    drawn = draws(names, seed, "validation")  # as `fractions(drawn) < fraction`, in half the time
+    return keys, drawn < np.uint64(math.ceil(fraction * (1 << 53)) << 11)
 
 
 def held_out(
