@@ -33,7 +33,7 @@ def held_out_keys(
             names = keys.copy()
             names[made] = id_keys(first)
     drawn = draws(names, seed, "validation")  # as `fractions(drawn) < fraction`, in half the time
-    return keys, drawn < np.uint64(math.ceil(fraction * (1 << 53)) << 11)
+    return keys, (drawn >> np.uint64(11)) < np.uint64(math.ceil(fraction * (1 << 53)))
 
 
 def held_out(

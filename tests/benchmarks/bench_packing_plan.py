@@ -6,9 +6,9 @@ Lengths are those of real documents (`packing_lengths.py`). Speed and memory: a 
 for each plan, from the tables of documents to `plan.json`, imports not counted; documents a second
 by the clock and by CPU time of both cores. `--large` adds a hundred million documents (8 GB of
 disk, minutes). Beside TRL's `pack_dataset(strategy="bfd")`, in turn, on the same documents: TRL
-from token lists in memory to rows in its Arrow table, ours from documents.parquet and `.bin` to
-rows in a file. peers: a Python that has `trl` and `datasets` (or GRISTMILL_PEERS); without, it is
-left out. Last, the time of a whole `gristmill mix --what-if` process.
+from token lists in memory to an Arrow table of rows in memory, ours from documents.parquet and
+`.bin` to arrays of rows, a batch at a time. peers: a Python that has `trl` and `datasets` (or
+GRISTMILL_PEERS); without, it is left out. Last, the time of a whole `gristmill mix --what-if`.
 """
 
 import argparse
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from packing_lengths import lengths, write_corpus
 
 from packing import Phase, PlanConfig, Validation, make_plan
+from packing.plan import ROWS_IN_BATCH
 
 Claim = tuple[str, float, float]
 
@@ -97,38 +98,38 @@ def child(python: str, code: str, *arguments: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def materialise(plan: Path, corpus: Path, entry: dict, target: Path) -> int:
-    """Write all rows of a set, padded with 0, into a file; returns how many."""
+def materialise(plan: Path, corpus: Path, entry: dict) -> int:
+    """Make all rows of a set, padded with 0, a batch at a time; returns how many."""
     length = entry["length"]
-    shards = [np.memmap(f"{stem}.bin", "<i4", mode="r") for stem in stems_of(corpus)]
+    # A memmap's own slices are memmaps again, which takes longer than the copy.
+    shards = [np.asarray(np.memmap(f"{stem}.bin", "<i4", mode="r")) for stem in stems_of(corpus)]
     starts = []
     for stem in stems_of(corpus):
         sizes = pq.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
         starts.append(np.concatenate([[0], np.cumsum(sizes.to_numpy())]))
-    rows = 0
-    with target.open("wb") as out:
-        for name in entry["files"]:
-            with pa.memory_map(str(plan / name)) as source:
-                file = pa.ipc.open_file(source)
-                for k in range(file.num_record_batches):
-                    column = file.get_batch(k).column(0)
-                    offsets = column.offsets.to_numpy()
-                    shard, document, start, size = (
-                        column.values.field(n).to_numpy() for n in range(4)
-                    )
-                    row = np.repeat(np.arange(len(column)), np.diff(offsets))
-                    before = np.cumsum(size, dtype=np.int64) - size
-                    at = before - before[offsets[row]] + row * length
-                    first = np.empty(len(row), np.int64)
-                    for s in np.unique(shard):
-                        mine = shard == s
-                        first[mine] = starts[s][document[mine]] + start[mine]
-                    page = np.zeros(len(column) * length, np.int32)
-                    places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
-                    for s, to, begin, n in places:
-                        page[to : to + n] = shards[s][begin : begin + n]
-                    out.write(page)
-                    rows += len(column)
+    rows, pages = 0, np.empty(ROWS_IN_BATCH * length, np.int32)
+    for name in entry["files"]:
+        with pa.memory_map(str(plan / name)) as source:
+            file = pa.ipc.open_file(source)
+            for number in range(file.num_record_batches):
+                column = file.get_batch(number).column(0)
+                offsets = column.offsets.to_numpy()
+                shard, document, start, size = (column.values.field(n).to_numpy() for n in range(4))
+                row = np.repeat(np.arange(len(column)), np.diff(offsets))
+                before = np.cumsum(size, dtype=np.int64) - size
+                at = before - before[offsets[row]] + row * length
+                first = np.empty(len(row), np.int64)
+                for s in np.unique(shard):
+                    mine = shard == s
+                    first[mine] = starts[s][document[mine]] + start[mine]
+                page = pages[: len(column) * length]
+                used = before[offsets[1:] - 1] + size[offsets[1:] - 1] - before[offsets[:-1]]
+                for k in np.flatnonzero(used < length).tolist():
+                    page[k * length + int(used[k]) : (k + 1) * length] = 0
+                places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
+                for s, to, begin, n in places:
+                    page[to : to + n] = shards[s][begin : begin + n]
+                rows += len(column)
     return rows
 
 
@@ -200,7 +201,7 @@ def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
         config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
         plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
         planned = time.perf_counter() - started
-        rows = materialise(folder / "plan", corpus, plan["phases"][0], folder / "rows")
+        rows = materialise(folder / "plan", corpus, plan["phases"][0])
         ours.append(time.perf_counter() - started)
     a, b = statistics.median(theirs), statistics.median(ours)
     print(
