@@ -1,10 +1,11 @@
 """Documents to token shards, the mixture, packing and the plan. `packing.loader` wants torch."""
 
-from packing.best_fit import best_fit, cut
+from packing.best_fit import best_fit
+from packing.cutting import cut
 from packing.draws import Permutation
 from packing.encode import Fim, encode_documents, encode_shard
-from packing.mixture import MixtureError
-from packing.plan import Phase, PlanConfig, Validation, make_plan
+from packing.mixture import MixtureError, Phase, Share
+from packing.plan import PlanConfig, Validation, make_plan
 from packing.shards import DOCUMENTS_SCHEMA, Shard, write_shard
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Phase",
     "PlanConfig",
     "Shard",
+    "Share",
     "Validation",
     "best_fit",
     "cut",

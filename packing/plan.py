@@ -1,50 +1,60 @@
 """The plan: every training sequence, decided before the first step.
 
 From the tables of documents alone, without reading a token, a plan fixes for each phase which
-documents take part (`packing.mixture`), how they are packed (`packing.best_fit`) and in which order
-the sequences come (a keyed permutation of them). A new ratio, seed or length is a new plan, never a
-new encoding; and what was in step 41,200 is looked up, not replayed.
+documents take part (`packing.mixture` says how many tokens of each pile, `packing.stretches` which
+documents), how they are cut and packed (`packing.sequences`) and in which order the sequences come
+(a keyed permutation of them). A new ratio, seed or length is a new plan, never a new encoding; and
+what was in step 41,200 is looked up, not replayed.
 
-A set of sequences is a list of Arrow files, `NAME-00000.arrow`, …, with a row per sequence:
-`pieces`, a list of (shard, document, start, length). Sequences lie in the order they were packed;
-the loader goes through the permutation. Validation documents are chosen by the hash of their id (of
-their first parent's id, if they were made from others), so that no re-mix ever lets one into
-training.
+Documents are read once (`packing.census`) and gone through once more for each phase; nothing in
+memory grows with their number, and no byte depends on how many threads worked. Sequences lie in the
+order they were packed: neighbours are no likelier to share a source or a shard than any two. The
+loader goes through them by the permutation.
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from packing.best_fit import best_fit, cut
-from packing.draws import draw_fraction, draw_many
-from packing.mixture import MixtureError, Pile, select
-
-PIECE = pa.struct(
-    [
-        ("shard", pa.int32()),
-        ("document", pa.int64()),
-        ("start", pa.int64()),
-        ("length", pa.int32()),
-    ]
+from packing.best_fit import best_fit
+from packing.census import Census, Rows, ahead, take_census
+from packing.cutting import too_long
+from packing.draws import draws
+from packing.mixture import MixtureError, Phase, Pile, Share, Wanted, refuse, want
+from packing.sequences import (
+    PIECE,
+    PLAN_SCHEMA,
+    ROWS_IN_BATCH,
+    ROWS_IN_FILE,
+    STRATEGIES,
+    Writer,
+    in_rows,
+    pack_all,
 )
-PLAN_SCHEMA = pa.schema([pa.field("pieces", pa.list_(PIECE), nullable=False)])
-ROWS_IN_BATCH = 4096
-ROWS_IN_FILE = 1 << 20
+from packing.stretches import Parts, Selection, Stretch, find_stretches
+from packing.validation import Chosen, held_out
 
+__all__ = [
+    "PIECE",
+    "PLAN_SCHEMA",
+    "ROWS_IN_BATCH",
+    "ROWS_IN_FILE",
+    "MixtureError",
+    "Phase",
+    "PlanConfig",
+    "Share",
+    "Validation",
+    "held_out",
+    "make_plan",
+    "piles_of",
+]
 
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training: sequence length and budget in tokens, and domain → share."""
-
-    length: int
-    tokens: int
-    mixture: dict[str, float]
+Progress = Callable[[str, int, int], None]  # what, done, of how many documents
 
 
 @dataclass(frozen=True)
@@ -61,215 +71,254 @@ class PlanConfig:
     """Everything that a plan depends on besides the documents.
 
     max_epochs: how often a source may be gone through in all phases together, by source name;
-    `default_max_epochs` for the others.
+    `default_max_epochs` for the others. when_short: domain, source or language → others that give
+    what it cannot. strategy: of packing, `best_fit`, `concat` or `none`.
     """
 
     phases: tuple[Phase, ...]
     seed: int = 0
     default_max_epochs: float = 4.0
-    max_epochs: dict[str, float] = field(default_factory=dict)
+    max_epochs: Mapping[str, float] = field(default_factory=dict)
     validation: Validation = Validation()
+    when_short: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    strategy: str = "best_fit"
 
 
-_COLUMNS = ["id", "source", "domain", "parents", "tokens", "atomic"]
+def piles_of(census: Census, config: PlanConfig) -> list[Pile]:
+    """The piles of a census, by their numbers in it, with their epochs.
 
-
-def read_documents(stems: Sequence[Path]) -> pa.Table:
-    """Read the tables of documents of token shards, with their `shard` and `document` numbers."""
-    tables = []
-    for shard, stem in enumerate(stems):
-        table = pq.read_table(stem.with_name(stem.name + ".documents.parquet"), columns=_COLUMNS)
-        table = table.append_column("shard", pa.array(np.full(len(table), shard, np.int32)))
-        tables.append(table.append_column("document", pa.array(np.arange(len(table)))))
-    return pa.concat_tables(tables)
-
-
-def held_out(
-    ids: Sequence[str], parents: Sequence[list[str] | None], seed: int, fraction: float
-) -> np.ndarray:
-    """Which documents are for validation: bool [documents].
-
-    A document made from others goes where its first parent goes.
+    Raises MixtureError for a source in max_epochs, or a name in when_short, that no document has.
     """
-    names = [p[0] if p else i for p, i in zip(parents, ids, strict=True)]
-    drawn = draw_many(seed, "validation", names)
-    return (drawn >> np.uint64(11)).astype(np.float64) / (1 << 53) < fraction
+    sources = {source for _, source, _ in census.names}
+    if unknown := sorted(set(config.max_epochs) - sources):
+        raise MixtureError(
+            f"max_epochs names source {unknown[0]!r}, which no document has; there are "
+            f"{', '.join(sorted(sources))}"
+        )
+    known = {name for names in census.names for name in names}
+    for name, others in config.when_short.items():
+        for one in (name, *others):
+            if one not in known:
+                raise MixtureError(
+                    f"when_short names {one!r}, which is no domain, source or language of any "
+                    f"document; domains are {', '.join(sorted({d for d, _, _ in census.names}))}"
+                )
+    return [
+        Pile(domain, source, language, count.documents, count.tokens,
+             config.max_epochs.get(source, config.default_max_epochs))
+        for (domain, source, language), count in zip(census.names, census.counts, strict=True)
+    ]  # fmt: skip
 
 
-Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # row of the table, start, length: int64 [n]
-
-
-def _pieces(documents: pa.Table, rows: np.ndarray, length: int) -> Pieces:
-    """Cut documents (rows of the table, repeated for epochs) into pieces that fit a sequence."""
-    tokens = documents["tokens"].to_numpy()[rows]
-    atomic = documents["atomic"].take(pa.array(rows)).to_pylist()
-    pieces = []
-    for row, n, spans in zip(rows.tolist(), tokens.tolist(), atomic, strict=True):
-        spans = [(span["start"], span["length"]) for span in spans or ()]
-        pieces += [(row, start, size) for start, size in cut(n, length, spans)]
-    row, start, size = np.array(pieces, np.int64).reshape(-1, 3).T
-    return row, start, size
-
-
-def _pack(documents: pa.Table, pieces: Pieces, length: int, seed: int, name: str) -> pa.Table:
-    """Pack pieces into sequences."""
-    rows, starts, lengths = pieces
-    bins, count = best_fit(lengths, length)
-    # Best fit lays the longest piece first; a drawn order keeps length and position apart.
-    lead = np.array([draw_fraction(seed, "piece", name, i) for i in range(len(bins))])
-    order = np.lexsort((lead, bins))
-    offsets = np.searchsorted(bins[order], np.arange(count + 1)).astype(np.int32)
-    rows = rows[order]
-    column = pa.StructArray.from_arrays(
-        [
-            pa.array(documents["shard"].to_numpy()[rows], pa.int32()),
-            pa.array(documents["document"].to_numpy()[rows], pa.int64()),
-            pa.array(starts[order], pa.int64()),
-            pa.array(lengths[order], pa.int32()),
-        ],
-        fields=list(PIECE),
-    )
-    return pa.table([pa.ListArray.from_arrays(pa.array(offsets), column)], schema=PLAN_SCHEMA)
-
-
-def _write(table: pa.Table, out: Path, name: str) -> list[str]:
-    """Write sequences as Arrow files of at most ROWS_IN_FILE rows; returns their names."""
-    names = []
-    for k, start in enumerate(range(0, max(len(table), 1), ROWS_IN_FILE)):
-        names.append(f"{name}-{k:05d}.arrow")
-        with pa.OSFile(str(out / names[-1]), "wb") as sink, pa.ipc.new_file(sink, PLAN_SCHEMA) as w:
-            w.write_table(table.slice(start, ROWS_IN_FILE).combine_chunks(), ROWS_IN_BATCH)
-    return names
-
-
-def _validation_pieces(
-    documents: pa.Table, kept: np.ndarray, domain: str, config: PlanConfig
-) -> Pieces:
-    """One drawn piece of each held-out document of a domain, as many as fill its sequences.
-
-    One piece and not all: a few long documents would otherwise be the whole of a small set.
-    """
-    length = config.phases[0].length
-    domains = np.array(documents["domain"].to_pylist(), object)
-    sources = np.array(documents["source"].to_pylist(), object)
-    rows = np.flatnonzero(
-        kept & (domains == domain) & ~np.isin(sources, list(config.validation.exclude_sources))
-    )
-    ids = documents["id"].take(pa.array(rows)).to_pylist()
-    draws = draw_many(config.seed, "validation-order", ids)
-    row, start, size = _pieces(documents, rows[np.argsort(draws, kind="stable")], length)
-    ids = documents["id"].take(pa.array(row)).to_pylist()
-    names = [f"{i} {s}" for i, s in zip(ids, start.tolist(), strict=True)]
-    best: dict[int, tuple[int, int]] = {}  # row: (piece, its draw)
-    for k, (r, drawn) in enumerate(
-        zip(row.tolist(), draw_many(config.seed, "validation-piece", names).tolist(), strict=True)
-    ):
-        if r not in best or drawn < best[r][1]:
-            best[r] = (k, drawn)
-    chosen = np.array([k for k, _ in best.values()], np.int64)
-    before = np.cumsum(size[chosen]) - size[chosen]
-    chosen = chosen[before < config.validation.sequences * length]
-    return row[chosen], start[chosen], size[chosen]
-
-
-def make_plan(stems: Sequence[Path], out: Path, config: PlanConfig) -> dict:
+def make_plan(
+    stems: Sequence[Path],
+    out: Path,
+    config: PlanConfig,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> dict:
     """Plan all phases over the token shards `stems` and write the plan into `out`.
 
-    Returns what `plan.json` holds: for each phase its files, sequences, fill (share of places that
-    hold a token), and by domain the tokens wanted and planned and the epochs; the validation sets;
-    and the sources, in the order of their `source_ids`. Raises MixtureError when a share cannot be
-    met, ValueError when a sequence is shorter than the longest atomic span.
-    """
-    documents = read_documents(stems)
-    tokens = documents["tokens"].to_numpy()
-    sources = documents["source"].to_pylist()
-    domains = documents["domain"].to_pylist()
-    ids = documents["id"].to_pylist()
-    parents = documents["parents"].to_pylist()
-    kept_out = held_out(ids, parents, config.seed, config.validation.fraction)
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row, key in enumerate(zip(domains, sources, strict=True)):
-        if not kept_out[row]:
-            groups.setdefault(key, []).append(row)
-    longest = max(
-        (span["length"] for spans in documents["atomic"].to_pylist() if spans for span in spans),
-        default=0,
-    )
-    piles = []
-    for (domain, source), rows in sorted(groups.items()):
-        piles.append(
-            Pile(
-                source=source,
-                domain=domain,
-                rows=np.array(rows, np.int64),
-                tokens=tokens[rows],
-                ids=[ids[row] for row in rows],
-                seed=config.seed,
-                max_epochs=config.max_epochs.get(source, config.default_max_epochs),
-            )
-        )
-    unknown = set(config.max_epochs) - set(sources)
-    if unknown:
-        raise MixtureError(
-            f"max_epochs names the source {sorted(unknown)[0]!r}, which no document has; "
-            f"there are {', '.join(sorted(set(sources)))}"
-        )
+    workers: threads, which change no byte; without, one for each core that may be used.
 
-    out.mkdir(parents=True, exist_ok=True)
-    phases = []
-    for k, phase in enumerate(config.phases):
-        name = f"phase-{k}"
-        if longest > phase.length:
-            raise ValueError(
-                f"{name}: length {phase.length} is below the longest atomic span, {longest}: "
-                f"plan at least {longest} tokens, or encode with a smaller fim.span_tokens"
-            )
-        chosen = select(piles, phase.tokens, phase.mixture, name, slack=phase.length)
-        rows = np.concatenate(list(chosen.values()))
-        pieces = _pieces(documents, rows, phase.length)
-        table = _pack(documents, pieces, phase.length, config.seed, name)
-        planned = {domain: int(tokens[rows].sum()) for domain, rows in chosen.items()}
-        phases.append(
-            {
-                "name": name,
-                "length": phase.length,
-                "sequences": len(table),
-                "tokens": sum(planned.values()),
-                "fill": sum(planned.values()) / max(len(table) * phase.length, 1),
-                "files": _write(table, out, name),
-                "domains": {
-                    domain: {
-                        "share": share,
-                        "wanted": round(phase.tokens * share),
-                        "planned": planned[domain],
-                        "documents": len(set(chosen[domain].tolist())),
-                        "available": sum(int(p.tokens.sum()) for p in piles if p.domain == domain),
-                    }
-                    for domain, share in phase.mixture.items()
-                },
-                "epochs": {
-                    f"{p.domain}/{p.source}": p.taken / max(int(p.tokens.sum()), 1) for p in piles
-                },
-            }
+    Returns what `plan.json` holds: for each phase its files, sequences, fill (share of places that
+    hold a token), and by domain, source and language the tokens wanted and planned and the epochs;
+    the validation sets; the piles; and the sources, in the order of their `source_ids`. Raises
+    MixtureError when a share cannot be met, ValueError when a sequence is shorter than the longest
+    atomic span or a table of documents cannot be read.
+    """
+    if config.strategy not in STRATEGIES:
+        raise ValueError(
+            f"unknown strategy {config.strategy!r}, expected one of {', '.join(STRATEGIES)}"
         )
+    for k, phase in enumerate(config.phases):
+        if phase.tokens <= 0 or phase.length <= 0:
+            raise ValueError(
+                f"phase-{k}: {phase.tokens} tokens in sequences of {phase.length}, expected both "
+                "above 0"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    shortest = min(phase.length for phase in config.phases)
+    chosen = Chosen(config.phases[0].length, config.validation.sequences, config.seed)
+    workers = workers or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(workers) as pool:
+        census = take_census(
+            stems,
+            out / ".census.partial",
+            config.seed,
+            config.validation.fraction,
+            pool,
+            spans_above=0 if config.strategy == "concat" else shortest,
+            each=lambda places, rows: _consider(chosen, places, rows, config),
+            progress=lambda done, total: progress("read documents", done, total),
+        )
+        try:
+            piles = piles_of(census, config)
+            for k, phase in enumerate(config.phases):
+                if census.longest_span > phase.length:
+                    raise ValueError(f"phase-{k}: {too_long(census.longest_span, phase.length)}")
+            wanted = want(piles, config.phases, config.when_short)
+            refuse(piles, config.phases, wanted)
+            stretches = find_stretches(
+                census,
+                [part.piles for part in wanted],
+                [pile.most for pile in piles],
+                [phase.length for phase in config.phases],
+                config.seed,
+                pool,
+            )
+            phases = []
+            taken = np.zeros(len(piles), np.int64)
+            for k, phase in enumerate(config.phases):
+                written, documents = _write_phase(
+                    census, out, k, stretches[k], config, pool, progress
+                )
+                for pile, stretch in stretches[k].items():
+                    taken[pile] += stretch.tokens
+                phases.append(
+                    {
+                        "name": written.name,
+                        "length": phase.length,
+                        "budget": phase.tokens,
+                        "sequences": written.rows,
+                        "tokens": written.tokens,
+                        "fill": written.tokens / max(written.rows * phase.length, 1),
+                        "files": written.files,
+                        **_told(piles, phase, wanted[k], stretches[k], documents, taken),
+                    }
+                )
+        finally:
+            census.close()
     validation = {}
     for domain in sorted({d for phase in config.phases for d in phase.mixture}):
-        pieces = _validation_pieces(documents, kept_out, domain, config)
-        name = f"validation-{domain}"
-        table = _pack(documents, pieces, config.phases[0].length, config.seed, name)
-        table = table.slice(0, config.validation.sequences)
+        place, start, length = chosen.pieces(domain)
+        writer = Writer(out, f"validation-{domain}")
+        if len(place):
+            bins, _ = best_fit(length, chosen.length)
+            by = np.argsort(draws(place, config.seed, "validation-place"), kind="stable")
+            rows = in_rows(place[by], start[by], length[by], bins[by])
+            writer.write(rows.split(config.validation.sequences)[0])
         validation[domain] = {
-            "name": name,
-            "length": config.phases[0].length,
-            "sequences": len(table),
-            "files": _write(table, out, name),
+            "name": writer.name,
+            "length": chosen.length,
+            "files": writer.close(),
+            "sequences": writer.rows,
         }
     plan = {
         "seed": config.seed,
+        "strategy": config.strategy,
+        "held_out": config.validation.fraction,
         "shards": [stem.name for stem in stems],
-        "sources": sorted(set(sources)),
+        "sources": sorted({source for _, source, _ in census.names}),
         "phases": phases,
         "validation": validation,
-    }
-    (out / "plan.json").write_text(json.dumps(plan, indent=2, ensure_ascii=False), "utf-8")
+        "piles": [
+            {"domain": p.domain, "source": p.source, "language": p.language,
+             "documents": p.documents, "tokens": p.tokens}
+            for p in sorted(piles, key=lambda p: (p.domain, p.source, p.language))
+        ],
+    }  # fmt: skip
+    temporary = out / ".plan.json.partial"
+    temporary.write_text(json.dumps(plan, indent=2, ensure_ascii=False), "utf-8")
+    temporary.replace(out / "plan.json")
     return plan
+
+
+def _consider(chosen: Chosen, places: np.ndarray, rows: Rows, config: PlanConfig) -> None:
+    """Hand the held-out documents of a segment to the validation sets."""
+    used = np.array(
+        [source not in config.validation.exclude_sources for _, source, _ in rows.names], bool
+    )
+    mine = np.flatnonzero(rows.held_out & used[rows.piles]) if len(used) else np.empty(0, np.int64)
+    if not len(mine):
+        return
+    domains = sorted({domain for domain, _, _ in rows.names})
+    number = np.array([domains.index(domain) for domain, _, _ in rows.names])
+    spans = rows.spans.of(mine)
+    chosen.add(
+        rows.keys[mine], places[mine], rows.tokens[mine], number[rows.piles[mine]], domains, spans
+    )
+
+
+def _write_phase(
+    census: Census,
+    out: Path,
+    number: int,
+    stretches: dict[int, Stretch],
+    config: PlanConfig,
+    pool: Executor,
+    progress: Progress,
+) -> tuple[Writer, np.ndarray]:
+    """Pack and write a phase's sequences; the writer, and the documents of each pile (int64)."""
+    length = config.phases[number].length
+    selection = Selection(stretches, len(census.names), config.seed)
+    documents = np.zeros(len(census.names), np.int64)
+    total = sum(count.documents for count in census.counts)
+    what = f"pack phase-{number}"
+
+    def pick(window: int) -> tuple[int, Parts]:
+        records = census.window(window)
+        return len(records), selection.pick(records)
+
+    def parts() -> Iterator[Parts]:
+        done = 0
+        for n, part in ahead(pool, pick, range(census.windows)):
+            documents[:] += np.bincount(part.pile[part.new], minlength=len(documents))
+            done += n
+            progress(what, done, total)
+            yield part
+
+    writer = Writer(out, f"phase-{number}")
+    for rows in pack_all(parts(), census, length, config.strategy, pool):
+        writer.write(rows)
+    writer.close()
+    return writer, documents
+
+
+def _told(
+    piles: Sequence[Pile],
+    phase: Phase,
+    wanted: Wanted,
+    stretches: dict[int, Stretch],
+    documents: np.ndarray,
+    taken: np.ndarray,
+) -> dict:
+    """What a phase came to, by domain, by pile, and the epochs so far."""
+    got = {pile: stretch.tokens for pile, stretch in stretches.items()}
+    order = sorted(range(len(piles)), key=lambda k: (piles[k].domain, piles[k].source,
+                                                     piles[k].language))  # fmt: skip
+    domains = {}
+    for domain, share in phase.shares().items():
+        mine = [k for k in order if piles[k].domain == domain]
+        domains[domain] = {
+            "share": share.share,
+            "wanted": wanted.domains[domain],
+            "planned": sum(got.get(k, 0) for k in mine),
+            "documents": int(sum(documents[k] for k in mine)),
+            "available": sum(piles[k].tokens for k in mine),
+        }
+    parts = [
+        {
+            "domain": piles[k].domain,
+            "source": piles[k].source,
+            "language": piles[k].language,
+            "wanted": int(wanted.piles[k]),
+            "planned": got[k],
+            "documents": int(documents[k]),
+            "available": piles[k].tokens,
+            "epochs": int(taken[k]) / max(piles[k].tokens, 1),
+        }
+        for k in order
+        if k in got
+    ]
+    epochs: dict[str, list[int]] = {}
+    for k in order:
+        entry = epochs.setdefault(f"{piles[k].domain}/{piles[k].source}", [0, 0])
+        entry[0] += int(taken[k])
+        entry[1] += piles[k].tokens
+    return {
+        "domains": domains,
+        "parts": parts,
+        "epochs": {name: t / max(size, 1) for name, (t, size) in epochs.items()},
+    }

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipelines.curate_cli import print_curation, readable, rejected, task
 from pipelines.kernels_cli import kernels
+from pipelines.mix_cli import mix
 from pipelines.model_cli import classifier_app, print_models, recall
 from pipelines.projects_cli import projects
 from pipelines.publish_cli import make_publish, verify
@@ -34,6 +35,7 @@ app.add_typer(classifier_app, name="classifier")
 app.command()(kernels)
 app.command()(recall)
 app.command()(projects)
+app.command()(mix)
 app.command()(rejected)
 app.command()(trace)
 app.command(hidden=True)(task)

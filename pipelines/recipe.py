@@ -6,11 +6,20 @@ line that names the file, the key and what was expected. A recipe without a sect
 defaults written here.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from curation.remote import check, is_remote
 
@@ -189,18 +198,50 @@ class EncodeSection(Section):
     split_joined: Fraction = 0.1
 
 
+class DomainSection(Section):
+    """A domain's share of a phase; a bare number is the share alone.
+
+    Inside, in proportion to what there is, or by `sources` and `languages` (shares that add up to
+    1, `*` for those not named); in the place of languages, `temperature` or `unimax` (epochs).
+    """
+
+    share: Share
+    sources: dict[str, Fraction] | None = None
+    languages: dict[str, Fraction] | None = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    unimax: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return {"share": value} if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _divided(self) -> "DomainSection":
+        from packing.mixture import Share as Checked
+
+        Checked(**dict(self))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: Any) -> Any:
+        given = {name: value for name, value in handler(self).items() if value is not None}
+        return given if len(given) > 1 else given["share"]
+
+
 class PhaseSection(Section):
     """A stretch of training: sequence length, budget in tokens, and domain → share."""
 
     length: Annotated[int, Field(ge=8)] = 4096
     tokens: Positive
-    mixture: dict[Name, Share]
+    mixture: dict[Name, DomainSection]
 
     @field_validator("mixture")
     @classmethod
-    def _adds_up(cls, value: dict[str, float]) -> dict[str, float]:
-        if abs(sum(value.values()) - 1) > 1e-6:
-            raise ValueError(f"shares must add up to 1, these add up to {sum(value.values()):g}")
+    def _adds_up(cls, value: dict[str, DomainSection]) -> dict[str, DomainSection]:
+        total = sum(domain.share for domain in value.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"shares must add up to 1, these add up to {total:g}")
         return value
 
 
@@ -213,17 +254,25 @@ class ValidationSection(Section):
 
 
 class PlanSection(Section):
-    """Phases in order, epoch caps (a default, and by source), validation."""
+    """Phases in order, epoch caps (a default, and by source), who gives when one is short,
+    validation, and how documents are packed."""
 
     phases: Annotated[tuple[PhaseSection, ...], Field(min_length=1)]
     default_max_epochs: Annotated[float, Field(gt=0)] = 4.0
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = {}
+    when_short: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
     validation: ValidationSection = ValidationSection()
+    strategy: Literal["best_fit", "concat", "none"] = "best_fit"
+
+    def phase_of(self, which: Callable[..., int]) -> int:
+        """The number of the phase with the longest (`max`) or shortest (`min`) sequences."""
+        return which(range(len(self.phases)), key=lambda k: self.phases[k].length)
 
     @model_validator(mode="after")
-    def _one_length(self) -> "PlanSection":
-        if len({phase.length for phase in self.phases}) > 1:
-            raise ValueError("all phases of a run have one length")
+    def _others_give(self) -> "PlanSection":
+        for name, others in self.when_short.items():
+            if name in others:
+                raise ValueError(f"when_short.{name}: names itself, expected others")
         return self
 
 
@@ -396,13 +445,14 @@ class Recipe(Section):
                     f"classifiers.{fields['model']}.held_out: 0, expected more: the step's "
                     "keep_share goes by negative texts that were held out; or give min_score"
                 )
-        length = self.plan.phases[0].length if self.plan else None
-        rates = self.encode.fim.rate.values()
-        if length and any(rates) and self.encode.fim.span_tokens > length:
-            raise ValueError(
-                f"encode.fim.span_tokens {self.encode.fim.span_tokens} is longer than a sequence, "
-                f"expected at most plan.phases.0.length {length}"
-            )
+        if self.plan and any(self.encode.fim.rate.values()):
+            shortest = self.plan.phase_of(min)
+            length = self.plan.phases[shortest].length
+            if self.encode.fim.span_tokens > length:
+                raise ValueError(
+                    f"encode.fim.span_tokens {self.encode.fim.span_tokens} is longer than a "
+                    f"sequence, expected at most plan.phases.{shortest}.length {length}"
+                )
         return self
 
 
@@ -447,12 +497,11 @@ def find_recipe(name: str) -> Path:
     return path
 
 
-def load_recipe(name: str) -> Recipe:
-    """Read and check a recipe, and that its sources and its steps exist.
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe and check what stands in it, but not whether its sources and steps exist.
 
     Raises RecipeError with one line that names the file and the key.
     """
-    path = find_recipe(name)
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
@@ -465,9 +514,18 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: expected a mapping of sections, found {type(content).__name__}")
     try:
-        recipe = Recipe.model_validate(content)
+        return Recipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{path}: {_first_error(error)}") from None
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read and check a recipe, and that its sources and its steps exist.
+
+    Raises RecipeError with one line that names the file and the key.
+    """
+    path = find_recipe(name)
+    recipe = read_recipe(path)
     for key, source in _places(recipe):
         if is_remote(source.path) and isinstance(source, SourceSection):
             try:
@@ -524,11 +582,12 @@ def _check_parts(recipe: Recipe, path: Path) -> None:
         config = model_config(recipe.train, vocab_size=recipe.tokenizer.vocab_size)
     except ValueError as error:
         raise RecipeError(f"{path}: train: {error}") from None
-    length = recipe.plan.phases[0].length
+    longest = recipe.plan.phase_of(max)
+    length = recipe.plan.phases[longest].length
     if length > config.max_position_embeddings:
         raise RecipeError(
-            f"{path}: plan.phases.0.length: {length} is more than the model's positions, expected "
-            f"at most train.model.max_position_embeddings {config.max_position_embeddings}"
+            f"{path}: plan.phases.{longest}.length: {length} is more than the model's positions, "
+            f"expected at most train.model.max_position_embeddings {config.max_position_embeddings}"
         )
 
 

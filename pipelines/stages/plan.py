@@ -1,18 +1,22 @@
 """Mix and pack: decide every training sequence."""
 
-from packing import Phase, PlanConfig, Validation, make_plan
-from pipelines.recipe import Recipe
+from packing import Phase, PlanConfig, Share, Validation, make_plan
+from pipelines.recipe import PlanSection, Recipe
 from pipelines.runner import Context, Result, Stage
 
 
-def plan_config(recipe: Recipe) -> PlanConfig:
-    """The recipe's plan, as `packing` takes it."""
-    section = recipe.plan
+def plan_config(section: PlanSection, seed: int) -> PlanConfig:
+    """A recipe's plan, as `packing` takes it."""
     return PlanConfig(
-        phases=tuple(Phase(p.length, p.tokens, dict(p.mixture)) for p in section.phases),
-        seed=recipe.seed,
+        phases=tuple(
+            Phase(p.length, p.tokens, {name: Share(**dict(d)) for name, d in p.mixture.items()})
+            for p in section.phases
+        ),
+        seed=seed,
         default_max_epochs=section.default_max_epochs,
         max_epochs=dict(section.max_epochs),
+        when_short=dict(section.when_short),
+        strategy=section.strategy,
         validation=Validation(
             section.validation.fraction,
             section.validation.sequences,
@@ -22,10 +26,16 @@ def plan_config(recipe: Recipe) -> PlanConfig:
 
 
 def _run(context: Context) -> Result:
-    bar = context.bar("mix and pack", 1)
+    recipe = context.recipe
+    bar = context.bar("mix and pack")
     stems = [p.with_suffix("") for p in context.outputs("encode", ".bin")]
-    plan = make_plan(stems, context.directory, plan_config(context.recipe))
-    bar.at(1)
+    plan = make_plan(
+        stems,
+        context.directory,
+        plan_config(recipe.plan, recipe.seed),
+        workers=recipe.workers,
+        progress=lambda what, done, total: bar.at(done, total, what),
+    )
     sets = [*plan["phases"], *plan["validation"].values()]
     outputs = {context.directory / "plan.json": None}
     outputs |= {context.directory / name: None for entry in sets for name in entry["files"]}
@@ -43,4 +53,4 @@ def _config(recipe: Recipe) -> dict:
     return {"plan": recipe.plan.model_dump(), "seed": recipe.seed}
 
 
-STAGE = Stage("plan", 1, ("encode",), _config, _run)
+STAGE = Stage("plan", 2, ("encode",), _config, _run)

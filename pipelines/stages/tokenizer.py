@@ -69,7 +69,7 @@ def _run(context: Context) -> Result:
         tokenizer,
         directory,
         bos=recipe.encode.bos,
-        model_max_length=recipe.plan.phases[0].length,
+        model_max_length=max(phase.length for phase in recipe.plan.phases),
     )
     size = tokenizer.get_vocab_size()
     counted = sum(record["bytes"] for record in records)
@@ -84,7 +84,7 @@ def _config(recipe: Recipe) -> dict:
     return {
         "tokenizer": recipe.tokenizer.model_dump(),
         "bos": recipe.encode.bos,
-        "model_max_length": recipe.plan.phases[0].length,
+        "model_max_length": max(phase.length for phase in recipe.plan.phases),
         "seed": recipe.seed,
     }
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing.best_fit import best_fit, cut
+from packing.best_fit import best_fit, by_number
+from packing.cutting import Spans, cut, cut_many
 
 
 def slow_best_fit(lengths, length):
@@ -71,3 +72,46 @@ def test_a_document_that_fits_is_never_cut_and_a_longer_one_gives_full_sequences
 def test_an_atomic_span_longer_than_a_sequence_is_refused_with_its_length():
     with pytest.raises(ValueError, match="600 tokens"):
         cut(700, 512, [(10, 600)])
+
+
+@st.composite
+def cuttings(draw):
+    """Documents with a first and a last token and atomic spans, and a length."""
+    length = draw(st.integers(10, 30))
+    documents = []
+    for _ in range(draw(st.integers(0, 8))):
+        tokens = draw(st.integers(0, 120))
+        spans, end = [], 0
+        for start, size in sorted(draw(SPANS)):
+            if start >= end and start + size <= tokens:
+                spans.append((start, size))
+                end = start + size
+        begin = draw(st.integers(0, tokens))
+        if any(start < begin < start + size for start, size in spans):
+            begin = 0
+        documents.append((begin, tokens, spans))
+    return length, documents
+
+
+@settings(deadline=None, max_examples=300)
+@given(cuttings())
+def test_many_documents_are_cut_as_each_is_alone(case):
+    length, documents = case
+    expected = [
+        (k, begin + start, size)
+        for k, (begin, tokens, spans) in enumerate(documents)
+        for start, size in cut(tokens - begin, length, [(s - begin, n) for s, n in spans])
+    ]
+    flat = [(k, s, n) for k, (_, _, spans) in enumerate(documents) for s, n in spans]
+    spans = Spans(*np.array(flat, np.int64).reshape(-1, 3).T)
+    begins, ends, _ = zip(*documents, strict=True) if documents else ((), (), ())
+    starts, stops = np.array(begins, np.int64), np.array(ends, np.int64)
+    got = cut_many(starts, stops, length, spans)
+    assert list(zip(*(column.tolist() for column in got), strict=True)) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 200_000)))
+def test_whole_numbers_are_ordered_as_numpy_orders_them(values):
+    values = np.array(values, np.int64)
+    assert by_number(values, 200_000).tolist() == np.argsort(values, kind="stable").tolist()

@@ -77,7 +77,7 @@ MISTAKES = {
     ),
     "a share out of range": (
         {"plan": phases(mixture={"web": 1.5})},
-        "plan.phases.0.mixture.web: Input should be less than or equal to 1, found 1.5",
+        "plan.phases.0.mixture.web.share: Input should be less than or equal to 1, found 1.5",
     ),
     "nothing to read": ({"sources": []}, "needs `sample:`, `projects:` or `sources:`"),
     "two sources of a name": ({"sources": GOOD["sources"] * 2}, "the same name"),

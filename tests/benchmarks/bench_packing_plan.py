@@ -1,0 +1,288 @@
+"""How fast a plan is made, how full its sequences are, and what memory it takes.
+
+    python tests/benchmarks/bench_packing_plan.py [--quick] [--large] [--peers PYTHON]
+
+Lengths are those of real documents (`packing_lengths.py`). Speed and memory: a process of its own
+for each plan, from the tables of documents to `plan.json`, imports not counted; documents a second
+by the clock and by CPU time of both cores. `--large` adds a hundred million documents (8 GB of
+disk, minutes). Beside TRL's `pack_dataset(strategy="bfd")`, in turn, on the same documents: TRL
+from token lists in memory to an Arrow table of rows in memory, ours from documents.parquet and
+`.bin` to arrays of rows, a batch at a time. peers: a Python that has `trl` and `datasets` (or
+GRISTMILL_PEERS); without, it is left out. Last, the time of a whole `gristmill mix --what-if`.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from packing_lengths import lengths, write_corpus
+
+from packing import Phase, PlanConfig, Validation, make_plan
+from packing.plan import ROWS_IN_BATCH
+
+Claim = tuple[str, float, float]
+
+PLAN = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench_packing_plan import plan_of
+started, used = time.perf_counter(), time.process_time()
+plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+status = Path("/proc/self/status").read_text().split()
+phase = plan["phases"][0]
+print(json.dumps({
+    "seconds": time.perf_counter() - started, "cpu": time.process_time() - used,
+    "peak": int(status[status.index("VmHWM:") + 1]) * 1024, "fill": phase["fill"],
+    "named": sum(domain["documents"] for domain in phase["domains"].values())}))
+"""
+TRL = """
+import json, sys, time
+import datasets, numpy as np
+from pathlib import Path
+from trl import pack_dataset
+datasets.disable_progress_bars()
+stem, length = sys.argv[1], int(sys.argv[2])
+tokens = np.fromfile(stem + ".bin", "<i4")
+import pyarrow.parquet as pq, pyarrow as pa
+sizes = pq.read_table(stem + ".documents.parquet", columns=["tokens"])["tokens"].to_numpy()
+lists = pa.ListArray.from_arrays(
+    pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), pa.array(tokens))
+data = datasets.Dataset(pa.table({"input_ids": lists}))
+started = time.perf_counter()
+packed = pack_dataset(data, length, strategy="bfd")
+seconds = time.perf_counter() - started
+print(json.dumps({"seconds": seconds, "rows": len(packed), "tokens": int(sizes.sum())}))
+"""
+
+
+def stems_of(corpus: Path) -> list[Path]:
+    """The token shards of a corpus."""
+    tables = sorted(corpus.glob("*.documents.parquet"))
+    return [path.with_name(path.name.removesuffix(".documents.parquet")) for path in tables]
+
+
+def everything(corpus: Path, length: int, share: float = 1.0) -> Phase:
+    """A phase that takes a share of what every domain has."""
+    have = json.loads((corpus / "tokens.json").read_text())
+    total = sum(have.values())
+    return Phase(length, int(share * total), {name: n / total for name, n in have.items()})
+
+
+def plan_of(corpus: Path, out: Path, length: int, strategy: str = "best_fit") -> dict:
+    """Plan all documents that are not held out, on both cores."""
+    phase, held_out = everything(corpus, length, 0.998), Validation(0.001, 64)
+    config = PlanConfig((phase,), validation=held_out, strategy=strategy)
+    return make_plan(stems_of(corpus), out, config, workers=2)
+
+
+def child(python: str, code: str, *arguments: object) -> dict:
+    """What a process of its own says."""
+    done = subprocess.run(
+        [python, "-c", code, *map(str, arguments)], capture_output=True, encoding="utf-8"
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def materialise(plan: Path, corpus: Path, entry: dict) -> int:
+    """Make all rows of a set, padded with 0, a batch at a time; returns how many."""
+    length = entry["length"]
+    # A memmap's own slices are memmaps again, which takes longer than the copy.
+    shards = [np.asarray(np.memmap(f"{stem}.bin", "<i4", mode="r")) for stem in stems_of(corpus)]
+    starts = []
+    for stem in stems_of(corpus):
+        sizes = pq.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
+        starts.append(np.concatenate([[0], np.cumsum(sizes.to_numpy())]))
+    rows, pages = 0, np.empty(ROWS_IN_BATCH * length, np.int32)
+    for name in entry["files"]:
+        with pa.memory_map(str(plan / name)) as source:
+            file = pa.ipc.open_file(source)
+            for number in range(file.num_record_batches):
+                column = file.get_batch(number).column(0)
+                offsets = column.offsets.to_numpy()
+                shard, document, start, size = (column.values.field(n).to_numpy() for n in range(4))
+                row = np.repeat(np.arange(len(column)), np.diff(offsets))
+                before = np.cumsum(size, dtype=np.int64) - size
+                at = before - before[offsets[row]] + row * length
+                first = np.empty(len(row), np.int64)
+                for s in np.unique(shard):
+                    mine = shard == s
+                    first[mine] = starts[s][document[mine]] + start[mine]
+                page = pages[: len(column) * length]
+                used = before[offsets[1:] - 1] + size[offsets[1:] - 1] - before[offsets[:-1]]
+                for k in np.flatnonzero(used < length).tolist():
+                    page[k * length + int(used[k]) : (k + 1) * length] = 0
+                places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
+                for s, to, begin, n in places:
+                    page[to : to + n] = shards[s][begin : begin + n]
+                rows += len(column)
+    return rows
+
+
+def corpus_of(folder: Path, count: int) -> Path:
+    """The corpus of a size, written when it is first asked for."""
+    corpus = folder / f"corpus-{count}"
+    if not corpus.is_dir():
+        have = write_corpus(corpus, count)
+        (corpus / "tokens.json").write_text(json.dumps(have))
+    return corpus
+
+
+def plan_speed(folder: Path, count: int, runs: int, length: int = 4096) -> dict:
+    """Medians over the runs of a plan of all documents."""
+    corpus, here = corpus_of(folder, count), Path(__file__).parent
+    answers = []
+    for _ in range(runs):
+        shutil.rmtree(folder / "plan", ignore_errors=True)
+        answers.append(child(sys.executable, PLAN, here, corpus, folder / "plan", length))
+    middle = {key: statistics.median(a[key] for a in answers) for key in answers[0]}
+    middle["best"] = min(a["seconds"] for a in answers)
+    print(
+        f"plan, {count:,} documents, length {length}: {middle['seconds']:.2f} s, CPU "
+        f"{middle['cpu']:.2f} s, {count / middle['seconds'] / 1e6:.2f} M documents/s "
+        f"(best {count / middle['best'] / 1e6:.2f}; by CPU of two cores "
+        f"{2 * count / middle['cpu'] / 1e6:.2f}), peak {middle['peak'] / 2**20:.0f} MB, "
+        f"fill {middle['fill']:.5f}, {middle['named']:,.0f} documents named"
+    )
+    return middle
+
+
+def fills(folder: Path, count: int, quick: bool) -> list[Claim]:
+    """How full the sequences are, by length and strategy."""
+    claims: list[Claim] = []
+    corpus = corpus_of(folder, count)
+    for length in (512, 4096) if quick else (512, 2048, 4096, 32_768):
+        others = () if quick or length != 4096 else ("concat", "none")
+        for strategy in ("best_fit", *others):
+            out = folder / "fill"
+            started = time.perf_counter()
+            phase = plan_of(corpus, out, length, strategy)["phases"][0]
+            seconds = time.perf_counter() - started
+            shutil.rmtree(out)
+            print(
+                f"fill, {count:,} documents, {strategy}, length {length}: {phase['fill']:.5f} in "
+                f"{phase['sequences']:,} sequences, {seconds:.1f} s"
+            )
+            if strategy == "best_fit":
+                claims.append((f"pack_fill_{length}", phase["fill"], 0.999))
+    return claims
+
+
+def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
+    """Documents a second from documents to rows, ours over TRL's."""
+    length, corpus = 4096, folder / "trl"
+    have = write_corpus(corpus, count, most=length, tokens=True)
+    (corpus / "tokens.json").write_text(json.dumps(have))
+    tokens = sum(have.values())
+    ours, theirs = [], []
+    for _ in range(runs):
+        try:
+            answer = child(peers, TRL, corpus / "shard-00000", length)
+        except RuntimeError as error:
+            print(f"TRL is left out: {str(error).splitlines()[-1]}")
+            return []
+        theirs.append(answer["seconds"])
+        shutil.rmtree(folder / "plan", ignore_errors=True)
+        started = time.perf_counter()
+        config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
+        plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
+        planned = time.perf_counter() - started
+        rows = materialise(folder / "plan", corpus, plan["phases"][0])
+        ours.append(time.perf_counter() - started)
+    a, b = statistics.median(theirs), statistics.median(ours)
+    print(
+        f"rows, {count:,} documents of {tokens:,} tokens, length {length}: TRL {a:.2f} s, fill "
+        f"{tokens / answer['rows'] / length:.4f}; ours {b:.2f} s ({planned:.2f} s for the plan), "
+        f"fill {plan['phases'][0]['fill']:.4f}, {rows:,} rows; ratio {a / b:.1f}"
+    )
+    return [("pack_rows_vs_trl", a / b, 20)]
+
+
+def what_if(folder: Path, count: int) -> list[Claim]:
+    """A whole `gristmill mix` process, on documents that no plan was made of."""
+    run = folder / "run"
+    (run / "encode").mkdir(parents=True)
+    outputs = []
+    for stem in stems_of(corpus_of(folder, count)):
+        name = f"{stem.name}.documents.parquet"
+        (run / "encode" / name).symlink_to(stem.with_name(name))
+        outputs.append({"path": f"{stem.name}.bin"})
+    (run / "encode" / "manifest.json").write_text(json.dumps({"outputs": outputs}))
+    phase = everything(corpus_of(folder, count), 4096, 0.5)
+    recipe = {
+        "name": "bench", "out": str(run), "sources": [{"path": ".", "name": "a", "domain": "web"}],
+        "plan": {"phases": [{"tokens": phase.tokens, "mixture": phase.mixture}]},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    code = "import sys; from pipelines.cli import main; sys.argv[0] = 'gristmill'; main()"
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", code, "mix", str(folder / "recipe.yaml"),
+             "--what-if", "math=0.3", "--json"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - started)
+    print(f"mix --what-if, {count:,} documents: {statistics.median(seconds):.2f} s")
+    return [("mix_what_if_two_seconds_over", 2 / statistics.median(seconds), 1)]
+
+
+def claims(quick: bool, large: bool = False, peers: str | None = None) -> list[Claim]:
+    """Measure, print what was seen, and return (name, value, target), larger being better."""
+    peers = peers or os.environ.get("GRISTMILL_PEERS", sys.executable)
+    print(lengths()[2])
+    made: list[Claim] = []
+    with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as name:
+        folder = Path(name)
+        sizes = [250_000, 1_000_000] if quick else [1_000_000, 10_000_000]
+        sizes += [100_000_000] if large else []
+        seen = [plan_speed(folder, n, 1 if n > 10_000_000 or quick else 3) for n in sizes]
+        rates = [n / answer["seconds"] / 1e6 for n, answer in zip(sizes, seen, strict=True)]
+        made.append(("plan_mdocuments_per_second", rates[-1], 5))
+        by_cpu = 2 * sizes[-1] / seen[-1]["cpu"] / 1e6
+        made.append(("plan_mdocuments_per_second_by_cpu_of_two_cores", by_cpu, 5))
+        for key in ("seconds", "peak"):
+            times = math.log(seen[-1][key] / seen[-2][key])
+            exponent = times / math.log(sizes[-1] / sizes[-2])
+            billion = seen[-1][key] * (1e9 / sizes[-1]) ** exponent
+            unit = f"{billion / 2**30:.1f} GB" if key == "peak" else f"{billion:,.0f} s"
+            print(f"growth of {key}: n^{exponent:.2f}; a billion documents: {unit}")
+        made += fills(folder, 1_000_000, quick)
+        made += against_trl(folder, peers, 20_000 if quick else 200_000, 1 if quick else 3)
+        made += what_if(folder, 1_000_000)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--large", action="store_true", help="also a hundred million documents")
+    parser.add_argument("--peers", help="a Python that has trl")
+    options = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
+          f"{platform.python_version()}, NumPy {np.__version__}, pyarrow {pa.__version__}, "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    started = time.perf_counter()
+    made = claims(options.quick, options.large, options.peers)
+    print(f"\ntook {time.perf_counter() - started:.0f} s")
+    for name, value, target in made:
+        print(name, f"{value:.4g}", target)
+
+
+if __name__ == "__main__":
+    main()
