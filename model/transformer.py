@@ -55,7 +55,7 @@ class Transformer(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
-        self.config = config
+        self.config, self.precision = config, precision
         main, extra = config.num_hidden_layers, config.num_nextn_predict_layers
         layers = [Block(config, i, precision) for i in range(main)]
         layers += [MultiTokenModule(config, main + i, precision) for i in range(extra)]
