@@ -3,15 +3,14 @@
 One new token multiplies every active weight with one vector: two operations for four bytes read, so
 a pass cannot be faster than the memory. `Transformer.forward` is made for many tokens and spends
 most of such a pass on starting operations. Here the same equations are written for a handful of
-rows: matrix-vector products read each matrix once, experts are found by index and not by sorting,
-and attention runs on the cached latents with the absorbed projections (the DeepSeek-V2 report,
-section 2.1.2). Its twin and oracle is the ordinary forward pass, which also reads the prompts.
+rows: experts are found by index and not by sorting, attention runs on the cached latents with the
+absorbed projections (the DeepSeek-V2 report, section 2.1.2), and `_Matrix` multiplies a matrix with
+a vector as fast as this can be said in torch. Its twin and oracle is the ordinary forward pass,
+which also reads the prompts.
 
-A `Decoder` lays some matrices out anew, once a generation: attention's first products are joined,
-with the heads' rotary rows together and the softmax scale multiplied in, and those, the output
-projections and the head lie transposed, since a product then streams whole rows of `outputs`
-numbers (on one core 20 GB/s for a head of 16,384 x 512, against 11). That is a second copy of these
-matrices; the experts, the bulk of a model, are used where they are.
+A `Decoder` is made once a generation. It copies the head, laid out for its one use, and attention's
+first products, joined, with the heads' rotary rows together and the softmax scale multiplied in.
+All else, the experts first of all, is used where it is.
 
 Legend: l new tokens (at most FEW), t all tokens so far, d hidden size, h heads, c latent size, n
 plain and r rotary dimensions of a query, v of a value.
@@ -31,22 +30,48 @@ from model.transformer import Transformer
 
 # From about so many rows on, matrix-matrix products are the better ones.
 FEW = 4
+# Numbers in a matrix: from the first on, threads share it; up to the second, it fits in the cache.
+SHARED, CACHED = 1 << 14, 1 << 20
 
 
-def products(matrix: Tensor, rows: Tensor) -> Tensor:
-    """rows [l, k] times matrix [n, k], as [l, n]: one product a row.
+class _Matrix:
+    """A matrix [n, k] for products with vectors, which torch computes on one core, whatever its
+    threads; so each thread gets a batch entry of its own, an equal share of the rows.
 
-    From the second row on a small matrix is in the cache; two rows in one product took longer.
+    A product reads many rows at once, and where they are short and come from memory it waits: 10
+    GB/s for rows of 2 KB on a core that can read 20. So a matrix that fits into the cache is first
+    read in the order of its addresses (by a product with itself, the fastest reader there is), and
+    then multiplied, at 14 GB/s for both, 27 on two cores.
     """
-    if len(rows) == 1:
-        return torch.mv(matrix, rows[0])[None]
-    return torch.stack([torch.mv(matrix, row) for row in rows])
 
+    def __init__(self, weight: Tensor) -> None:
+        threads = torch.get_num_threads()
+        parts = threads if weight.shape[0] % threads == 0 and weight.numel() >= SHARED else 1
+        self.by_part = weight.unflatten(0, (parts, -1)).transpose(1, 2)  # [parts, k, n / parts]
+        small = weight.is_contiguous() and weight.numel() <= CACHED
+        self.in_order = weight.view(-1) if small else None
 
-def add_products(x: Tensor, matrix: Tensor, rows: Tensor) -> None:
-    """Add rows [l, k] times matrix [n, k] to x [l, n]."""
-    for into, row in zip(x, rows, strict=True):
-        into.addmv_(matrix, row)
+    def laid_out(self) -> "_Matrix":
+        """Copy it so that its products read long rows: for very many outputs, 22 GB/s on a core."""
+        self.by_part, self.in_order = self.by_part.contiguous(), None
+        return self
+
+    def times(self, rows: Tensor) -> Tensor:
+        """rows [l, k] times the matrix, as [l, n]; row by row, since after the first it is near."""
+        parts, _, share = self.by_part.shape
+        result = rows.new_empty(len(rows), parts * share)
+        self.add_to(result, rows, beta=0.0)
+        return result
+
+    def add_to(self, x: Tensor, rows: Tensor, scale: float = 1.0, beta: float = 1.0) -> None:
+        """x [l, n] becomes beta x + scale (rows [l, k] times the matrix)."""
+        parts, k, share = self.by_part.shape
+        if self.in_order is not None:
+            torch.dot(self.in_order, self.in_order)
+        for into, row in zip(x, rows, strict=True):
+            into.view(parts, 1, share).baddbmm_(
+                row.expand(parts, 1, k), self.by_part, beta=beta, alpha=scale
+            )
 
 
 def normalise(x: Tensor, norm: RMSNorm) -> Tensor:
@@ -55,11 +80,6 @@ def normalise(x: Tensor, norm: RMSNorm) -> Tensor:
         return F.rms_norm(x, (x.shape[1],), norm.weight, norm.eps)
     square = torch.dot(x[0], x[0]).item() / x.shape[1]
     return (x * norm.weight).mul_((square + norm.eps) ** -0.5)
-
-
-def _streamed(matrix: Tensor) -> Tensor:
-    """The same matrix [n, k], laid out so that its product with a vector reads rows of n."""
-    return matrix.t().contiguous().t()
 
 
 class _Attention:
@@ -75,23 +95,23 @@ class _Attention:
         query = torch.cat([plain.flatten(0, 1), rotary.flatten(0, 1)])
         latent, key_rotary = layer.kv_a_proj_with_mqa.weight.split([layer.latent, self.rotary])
         first = layer.q_a_proj.weight if layer.compressed_query else query
-        self.first = _streamed(torch.cat([latent, key_rotary, first]))
-        self.second = _streamed(query) if layer.compressed_query else None
+        self.first = _Matrix(torch.cat([latent, key_rotary, first]))
+        self.second = _Matrix(query) if layer.compressed_query else None
         by_head = layer.kv_b_proj.weight.unflatten(0, (self.heads, -1))
         self.key, self.value = by_head[:, : self.plain], by_head[:, self.plain :].transpose(1, 2)
-        self.out = _streamed(layer.o_proj.weight)
+        self.out = _Matrix(layer.o_proj.weight)
 
     def add(self, x: Tensor, table: Tensor, cache: LatentCache) -> None:
         """Add attention's result to x [l, d] and remember the new tokens."""
         layer, size, c = self.layer, len(x), self.layer.latent
-        first = products(self.first, normalise(x, self.norm))
+        first = self.first.times(normalise(x, self.norm))
         latent, key_rotary, q = (
             first[:, :c],
             first[:, c : c + self.rotary],
             first[:, c + self.rotary :],
         )
         if self.second is not None:
-            q = products(self.second, normalise(q, layer.q_a_layernorm))
+            q = self.second.times(normalise(q, layer.q_a_layernorm))
         middle = self.heads * self.plain
         q_plain = q[:, :middle].view(size, self.heads, self.plain)
         q_rotary = q[:, middle:].reshape(size, self.heads, -1, 2)
@@ -108,47 +128,50 @@ class _Attention:
             scores.view(size, self.heads, -1)[:, :, known:] += future[:, None]
         mixed = scores.softmax(1) @ remembered[:, :c]
         by_head = torch.bmm(mixed.view(size, self.heads, c).transpose(0, 1), self.value)
-        add_products(x, self.out, by_head.transpose(0, 1).reshape(size, -1))
+        self.out.add_to(x, by_head.transpose(0, 1).reshape(size, -1))
 
 
 class _Network:
     """A dense layer or the shared experts."""
 
     def __init__(self, network: FeedForward) -> None:
-        self.gate, self.up = network.gate_proj.weight, network.up_proj.weight
-        self.down = network.down_proj.weight
+        parts = network.gate_proj, network.up_proj, network.down_proj
+        self.gate, self.up, self.down = (_Matrix(part.weight) for part in parts)
 
     def add(self, x: Tensor, normal: Tensor) -> None:
         """Add the network's result for normal [l, d] to x [l, d]."""
-        gate_up = torch.cat([products(self.gate, normal), products(self.up, normal)], 1)
-        add_products(x, self.down, activate(gate_up))
+        gate_up = torch.cat([self.gate.times(normal), self.up.times(normal)], 1)
+        self.down.add_to(x, activate(gate_up))
 
 
 class _Experts:
     """The routed experts and the shared ones (equation 12)."""
 
     def __init__(self, layer: MixtureOfExperts, config: ModelConfig) -> None:
-        self.router, self.config = layer.gate, config
+        self.config, self.bias = config, layer.gate.e_score_correction_bias
+        self.router = _Matrix(layer.gate.weight)
         self.shared = _Network(layer.shared_experts)
-        self.gate_up = layer.experts.gate_up_proj.unbind(0)
-        self.down = layer.experts.down_proj.unbind(0)
+        self.gate_up = [_Matrix(weight) for weight in layer.experts.gate_up_proj]
+        self.down = [_Matrix(weight) for weight in layer.experts.down_proj]
+        self.inner = 2 * config.moe_intermediate_size
 
     def add(self, x: Tensor, normal: Tensor) -> None:
         """Add the experts' results for normal [l, d] to x [l, d]."""
         config = self.config
-        affinity = products(self.router.weight, normal).sigmoid_()
-        chosen = choose_experts(affinity, self.router.e_score_correction_bias, config)
+        affinity = self.router.times(normal).sigmoid_()
+        chosen = choose_experts(affinity, self.bias, config)
         gates = affinity.gather(1, chosen).tolist()
         for i, experts in enumerate(chosen.tolist()):
-            gate_up = x.new_empty(len(experts), self.gate_up[0].shape[0])
-            for row, expert in zip(gate_up, experts, strict=True):
-                torch.mv(self.gate_up[expert], normal[i], out=row)
+            gate_up = x.new_empty(len(experts), self.inner)
+            own = normal[i : i + 1]
+            for row, expert in zip(gate_up.split(1), experts, strict=True):
+                self.gate_up[expert].add_to(row, own, beta=0.0)
             scale = config.routed_scaling_factor
             if config.norm_topk_prob:
                 scale /= sum(gates[i]) + 1e-20
             inner = activate(gate_up)
-            for row, expert, gate in zip(inner, experts, gates[i], strict=True):
-                x[i].addmv_(self.down[expert], row, alpha=gate * scale)
+            for row, expert, gate in zip(inner.split(1), experts, gates[i], strict=True):
+                self.down[expert].add_to(x[i : i + 1], row, gate * scale)
         self.shared.add(x, normal)
 
 
@@ -177,7 +200,8 @@ class Decoder:
         self.layers = []
         if self.few:
             self.layers = [_Layer(block, model.config) for block in model.model["layers"]]
-            self.head = _streamed(model.lm_head.weight)
+            self.joiners = [_Matrix(module.eh_proj.weight) for module in model.mtp_modules]
+            self.head = _Matrix(model.lm_head.weight).laid_out()
 
     def read(self, tokens: list[int], caches: list[LatentCache]) -> Tensor:
         """Hidden states [l, d] of the next tokens, after the final norm; `caches` remember them."""
@@ -204,7 +228,7 @@ class Decoder:
         if len(tokens) > self.few:
             return module.predict(hidden[None], embedding[None], table, cache=cache)[0][0]
         joined = [normalise(embedding, module.enorm), normalise(hidden, module.hnorm)]
-        x = products(module.eh_proj.weight, torch.cat(joined, 1))
+        x = self.joiners[depth - 1].times(torch.cat(joined, 1))
         self.layers[self.config.num_hidden_layers + depth - 1].add(x, table, cache)
         return normalise(x, module.shared_head["norm"])
 
@@ -212,4 +236,4 @@ class Decoder:
         """Logits [l, vocabulary] of hidden states [l, d]."""
         if not self.few or len(hidden) > self.few:
             return self.model.lm_head(hidden)
-        return products(self.head, hidden)
+        return self.head.times(hidden)
