@@ -58,20 +58,25 @@ class _Matrix:
 
     def times(self, rows: Tensor) -> Tensor:
         """rows [l, k] times the matrix, as [l, n]; row by row, since after the first it is near."""
-        parts, _, share = self.by_part.shape
-        result = rows.new_empty(len(rows), parts * share)
-        self.add_to(result, rows, beta=0.0)
-        return result
+        self._fetch()
+        parts, k, _ = self.by_part.shape
+        if len(rows) == 1:
+            return torch.bmm(rows.expand(parts, 1, k), self.by_part).view(1, -1)
+        each = [torch.bmm(row.expand(parts, 1, k), self.by_part) for row in rows.split(1)]
+        return torch.cat([row.view(1, -1) for row in each])
 
-    def add_to(self, x: Tensor, rows: Tensor, scale: float = 1.0, beta: float = 1.0) -> None:
-        """x [l, n] becomes beta x + scale (rows [l, k] times the matrix)."""
+    def add_to(self, x: Tensor, rows: Tensor, scale: float = 1.0) -> None:
+        """Add scale times rows [l, k] times the matrix to x [l, n]."""
+        self._fetch()
         parts, k, share = self.by_part.shape
+        pairs = [(x, rows)] if len(x) == 1 else zip(x.split(1), rows.split(1), strict=True)
+        for into, row in pairs:
+            spread = row.expand(parts, 1, k)
+            into.view(parts, 1, share).baddbmm_(spread, self.by_part, alpha=scale)
+
+    def _fetch(self) -> None:
         if self.in_order is not None:
             torch.dot(self.in_order, self.in_order)
-        for into, row in zip(x, rows, strict=True):
-            into.view(parts, 1, share).baddbmm_(
-                row.expand(parts, 1, k), self.by_part, beta=beta, alpha=scale
-            )
 
 
 def normalise(x: Tensor, norm: RMSNorm) -> Tensor:
@@ -153,7 +158,6 @@ class _Experts:
         self.shared = _Network(layer.shared_experts)
         self.gate_up = [_Matrix(weight) for weight in layer.experts.gate_up_proj]
         self.down = [_Matrix(weight) for weight in layer.experts.down_proj]
-        self.inner = 2 * config.moe_intermediate_size
 
     def add(self, x: Tensor, normal: Tensor) -> None:
         """Add the experts' results for normal [l, d] to x [l, d]."""
@@ -162,16 +166,14 @@ class _Experts:
         chosen = choose_experts(affinity, self.bias, config)
         gates = affinity.gather(1, chosen).tolist()
         for i, experts in enumerate(chosen.tolist()):
-            gate_up = x.new_empty(len(experts), self.inner)
             own = normal[i : i + 1]
-            for row, expert in zip(gate_up.split(1), experts, strict=True):
-                self.gate_up[expert].add_to(row, own, beta=0.0)
+            gate_up = torch.cat([self.gate_up[expert].times(own) for expert in experts])
             scale = config.routed_scaling_factor
             if config.norm_topk_prob:
                 scale /= sum(gates[i]) + 1e-20
-            inner = activate(gate_up)
-            for row, expert, gate in zip(inner.split(1), experts, gates[i], strict=True):
-                self.down[expert].add_to(x[i : i + 1], row, gate * scale)
+            into, inner = x[i : i + 1], activate(gate_up).split(1)
+            for expert, row, gate in zip(experts, inner, gates[i], strict=True):
+                self.down[expert].add_to(into, row, gate * scale)
         self.shared.add(x, normal)
 
 
