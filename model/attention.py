@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.linear import Linear
 from model.norm import RMSNorm
+from model.recompute import is_remaking, made_by, recipe_of
 
 # Queries a block: small enough to skip most of the masked half, large enough for fast products.
 BLOCK = 128
@@ -134,7 +135,7 @@ class Attention(nn.Module):
         With a cache, x continues the tokens remembered there and is remembered in turn.
         """
         if self.compressed_query:
-            q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+            q = _up(self.q_b_proj, self.q_a_layernorm(self.q_a_proj(x)))
         else:
             q = self.q_proj(x)
         q = q.unflatten(-1, (self.heads, -1))
@@ -146,7 +147,7 @@ class Attention(nn.Module):
             remembered = cache.append(torch.cat([latent, k_rotary], -1))
         if past == 0:
             # Equations 1 to 5, then 10.
-            kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))
+            kv = _up(self.kv_b_proj, latent).unflatten(-1, (self.heads, -1))
             out = decoupled_attention(q, kv, k_rotary, table, self.scale)
         else:
             out = self._attend_to_latents(q, table, remembered)
@@ -168,6 +169,12 @@ class Attention(nn.Module):
         return torch.einsum("blhc,hvc->blhv", mixed, value)
 
 
+def _up(projection: Linear, latent: Tensor) -> Tensor:
+    """An up-projection, which section 3.2.3 makes again in the backward pass."""
+    again = recipe_of(latent)
+    return made_by(lambda: projection(again()), projection(latent))
+
+
 def decoupled_attention(
     q: Tensor, kv: Tensor, k_rotary: Tensor, table: Tensor, scale: float
 ) -> Tensor:
@@ -178,8 +185,9 @@ def decoupled_attention(
 
     A block of queries at a time meets the keys up to its own end, so that most of the masked half
     is never computed. The backward pass is written out: it finds the softmax of every block as the
-    forward pass left it, and writes gradients where the projections read them. (On a CPU, torch's
-    own kernel is slow backwards, and takes the plain path where keys and values differ in size.)
+    forward pass left it (or, when recomputing, makes it again, as FlashAttention does), and writes
+    gradients where the projections read them. (On a CPU, torch's own kernel is slow backwards, and
+    takes the plain path where keys and values differ in size.)
     """
     return _DecoupledAttention.apply(q, kv, k_rotary, table, scale)
 
@@ -188,26 +196,19 @@ class _DecoupledAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, kv, k_rotary, table, scale) -> Tensor:
         b, length, h, _ = q.shape
-        r = k_rotary.shape[-1]
-        n = q.shape[-1] - r
-        # The scale goes into the queries, which are far smaller than the scores.
-        q = q * scale
-        _turn(q[..., n:], table)
+        n = q.shape[-1] - k_rotary.shape[-1]
+        turned = _turned(q, n, table, scale)
         out = q.new_empty(b, length, h, kv.shape[-1] - n)
-        future = q.new_full((BLOCK, BLOCK), float("-inf")).triu_(1)
-        blocks = []
+        ctx.remake, ctx.scale, blocks = is_remaking(), scale, []
         for i in range(b):
             k, v = _heads(kv[i], k_rotary[i], n)
             for start in range(0, length, BLOCK):
                 stop = min(start + BLOCK, length)
-                own = q[i, start:stop].transpose(0, 1)
-                scores = torch.bmm(own, k[:, :stop].transpose(1, 2))
-                scores[:, :, start:] += future[: stop - start, : stop - start]
-                weights = torch.softmax(scores, -1, out=scores)
+                weights = _weights(turned[i, start:stop].transpose(0, 1), k[:, :stop], start)
                 out[i, start:stop] = torch.bmm(weights, v[:, :stop]).transpose(0, 1)
-                blocks.append(weights)
-        ctx.save_for_backward(q, kv, k_rotary, table, *blocks)
-        ctx.scale = scale
+                if not ctx.remake:
+                    blocks.append(weights)
+        ctx.save_for_backward(q if ctx.remake else turned, kv, k_rotary, table, *blocks)
         return out
 
     @staticmethod
@@ -215,6 +216,8 @@ class _DecoupledAttention(torch.autograd.Function):
         q, kv, k_rotary, table, *blocks = ctx.saved_tensors
         b, length, h, _ = q.shape
         n = q.shape[-1] - k_rotary.shape[-1]
+        if ctx.remake:
+            q = _turned(q, n, table, ctx.scale)
         grad_q, grad_kv, grad_rotary = (torch.empty_like(x) for x in (q, kv, k_rotary))
         left = iter(blocks)
         for i in range(b):
@@ -222,8 +225,8 @@ class _DecoupledAttention(torch.autograd.Function):
             grad_k, grad_v = torch.zeros_like(k), k.new_zeros(h, length, v.shape[-1])
             for start in range(0, length, BLOCK):
                 stop = min(start + BLOCK, length)
-                weights = next(left)
                 own = q[i, start:stop].transpose(0, 1)
+                weights = _weights(own, k[:, :stop], start) if ctx.remake else next(left)
                 g = grad[i, start:stop].transpose(0, 1)
                 grad_v[:, :stop].baddbmm_(weights.transpose(1, 2), g)
                 grad_scores = torch.ops.aten._softmax_backward_data(
@@ -237,6 +240,21 @@ class _DecoupledAttention(torch.autograd.Function):
         grad_q *= ctx.scale
         _turn(grad_q[..., n:], table.conj())
         return grad_q, grad_kv, grad_rotary, None, None
+
+
+def _turned(q: Tensor, n: int, table: Tensor, scale: float) -> Tensor:
+    """Queries with their rotary pairs turned, and the scale, for they are smaller than scores."""
+    q = q * scale
+    _turn(q[..., n:], table)
+    return q
+
+
+def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
+    """The softmax [h, n, t] of queries [h, n, ·], the first at `start`, over keys [h, t, ·]."""
+    scores = torch.bmm(q, k.transpose(1, 2))
+    size = q.shape[1]
+    scores[:, :, start:] += scores.new_full((size, size), float("-inf")).triu_(1)
+    return torch.softmax(scores, -1, out=scores)
 
 
 def _turn(x: Tensor, table: Tensor) -> None:
