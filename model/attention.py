@@ -26,6 +26,7 @@ from model.config import ModelConfig
 from model.kernels.switch import enabled
 from model.linear import Linear
 from model.norm import RMSNorm
+from model.recompute import is_remaking, made_by, recipe_of
 
 # Queries a block: small enough to skip most of the masked half, large enough for fast products.
 BLOCK = 128
@@ -135,35 +136,28 @@ class Attention(nn.Module):
         With a cache, x continues the tokens remembered there and is remembered in turn.
         """
         if self.compressed_query:
-            q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+            q = _up(self.q_b_proj, self.q_a_layernorm(self.q_a_proj(x)))
         else:
             q = self.q_proj(x)
         q = q.unflatten(-1, (self.heads, -1))
-        q_plain, q_rotary = q.split([self.plain, self.rotary], -1)
-        q_rotary = rotate(q_rotary, table[:, None])
         latent, k_rotary = self.kv_a_proj_with_mqa(x).split([self.latent, self.rotary], -1)
         latent = self.kv_a_layernorm(latent)
         k_rotary = rotate(k_rotary, table)
-        if cache is None or cache.length == 0:
-            if cache is not None:
-                cache.append(torch.cat([latent, k_rotary], -1))
-            out = self._attend(q_plain, q_rotary, latent, k_rotary)
-        else:
+        past = 0 if cache is None else cache.length
+        if cache is not None:
             cache.append(torch.cat([latent, k_rotary], -1))
-            out = self._attend_to_latents(q_plain, q_rotary, cache)
+        if past == 0:
+            # Equations 1 to 5, then 10.
+            kv = _up(self.kv_b_proj, latent).unflatten(-1, (self.heads, -1))
+            out = decoupled_attention(q, kv, k_rotary, table, self.scale)
+        else:
+            out = self._attend_to_latents(q, table, cache)
         return self.o_proj(out.flatten(2))
 
-    def _attend(self, q_plain: Tensor, q_rotary: Tensor, latent: Tensor, k_rotary: Tensor):
-        """A whole sequence: equations 1 to 5, then 10. Gives [b, l, h, v]."""
-        kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))
-        k_plain, v = kv.split([self.plain, self.value], -1)
-        shared = k_rotary[:, :, None].expand(-1, -1, self.heads, -1)
-        q = torch.cat([q_plain, q_rotary], -1).transpose(1, 2)
-        k = torch.cat([k_plain, shared], -1).transpose(1, 2)
-        return causal_attention(q, k, v.transpose(1, 2), self.scale).transpose(1, 2)
-
-    def _attend_to_latents(self, q_plain: Tensor, q_rotary: Tensor, cache: LatentCache) -> Tensor:
+    def _attend_to_latents(self, q: Tensor, table: Tensor, cache: LatentCache) -> Tensor:
         """New tokens after cached ones, without making a key or a value. Gives [b, l, h, v]."""
+        q_plain, q_rotary = q.split([self.plain, self.rotary], -1)
+        q_rotary = rotate(q_rotary, table[:, None])
         key, value = self.kv_b_proj.weight.view(self.heads, -1, self.latent).split(
             [self.plain, self.value], 1
         )
@@ -183,49 +177,103 @@ class Attention(nn.Module):
         return torch.einsum("blhc,hvc->blhv", mixed, value)
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """softmax(q k^T scale) v where token i sees tokens up to i. [b, h, l, ·] to [b, h, l, v].
+def _up(projection: Linear, latent: Tensor) -> Tensor:
+    """An up-projection, which section 3.2.3 makes again in the backward pass."""
+    again = recipe_of(latent)
+    return made_by(lambda: projection(again()), projection(latent))
 
-    On a CPU, torch's own kernel is slow backwards: 255 ms forward and backward on one core for 4
-    sequences of 512 tokens and 4 heads of 64, twice that when key and value sizes differ. These
-    blocked products take 56, and the same for any sizes.
+
+def decoupled_attention(
+    q: Tensor, kv: Tensor, k_rotary: Tensor, table: Tensor, scale: float
+) -> Tensor:
+    """Equation 10 for whole sequences: causal attention of h heads that share a rotary key.
+
+    q: [b, l, h, n + r], its last r dimensions not yet turned; kv: [b, l, h, n + v], each head's
+    plain key and value; k_rotary: [b, l, r], turned; table: [l, r / 2]. Gives [b, l, h, v].
+
+    A block of queries at a time meets the keys up to its own end, so that most of the masked half
+    is never computed. The backward pass is written out: it finds the softmax of every block as the
+    forward pass left it (or, when recomputing, makes it again, as FlashAttention does), and writes
+    gradients where the projections read them. (On a CPU, torch's own kernel is slow backwards, and
+    takes the plain path where keys and values differ in size.)
     """
-    return _CausalAttention.apply(q, k, v, scale)
+    return _DecoupledAttention.apply(q, kv, k_rotary, table, scale)
 
 
-class _CausalAttention(torch.autograd.Function):
+class _DecoupledAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        b, h, length, _ = q.shape
-        q, k, v = (x.reshape(b * h, length, -1) for x in (q, k, v))
-        out = v.new_empty(b, length, h, v.shape[-1])
-        blocks = []
-        for start in range(0, length, BLOCK):
-            stop = min(start + BLOCK, length)
-            scores = torch.bmm(q[:, start:stop], k[:, :stop].transpose(1, 2)).mul_(scale)
-            future = scores.new_ones(stop - start, stop - start, dtype=torch.bool).triu_(1)
-            scores[:, :, start:].masked_fill_(future, float("-inf"))
-            weights = scores.softmax(-1)
-            blocks.append(weights)
-            mixed = torch.bmm(weights, v[:, :stop]).view(b, h, stop - start, -1)
-            out[:, start:stop] = mixed.transpose(1, 2)
-        ctx.save_for_backward(q, k, v, *blocks)
-        ctx.scale, ctx.heads = scale, h
-        return out.transpose(1, 2)
+    def forward(ctx, q, kv, k_rotary, table, scale) -> Tensor:
+        b, length, h, _ = q.shape
+        n = q.shape[-1] - k_rotary.shape[-1]
+        turned = _turned(q, n, table, scale)
+        out = q.new_empty(b, length, h, kv.shape[-1] - n)
+        ctx.remake, ctx.scale, blocks = is_remaking(), scale, []
+        for i in range(b):
+            k, v = _heads(kv[i], k_rotary[i], n)
+            for start in range(0, length, BLOCK):
+                stop = min(start + BLOCK, length)
+                weights = _weights(turned[i, start:stop].transpose(0, 1), k[:, :stop], start)
+                out[i, start:stop] = torch.bmm(weights, v[:, :stop]).transpose(0, 1)
+                if not ctx.remake:
+                    blocks.append(weights)
+        ctx.save_for_backward(q if ctx.remake else turned, kv, k_rotary, table, *blocks)
+        return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, *blocks = ctx.saved_tensors
-        length = q.shape[1]
-        grad = grad.reshape(v.shape)
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for weights, start in zip(blocks, range(0, length, BLOCK), strict=True):
-            stop = min(start + BLOCK, length)
-            g = grad[:, start:stop]
-            grad_v[:, :stop].baddbmm_(weights.transpose(1, 2), g)
-            grad_scores = torch.ops.aten._softmax_backward_data(
-                torch.bmm(g, v[:, :stop].transpose(1, 2)), weights, -1, q.dtype
-            ).mul_(ctx.scale)
-            torch.bmm(grad_scores, k[:, :stop], out=grad_q[:, start:stop])
-            grad_k[:, :stop].baddbmm_(grad_scores.transpose(1, 2), q[:, start:stop])
-        return *(x.unflatten(0, (-1, ctx.heads)) for x in (grad_q, grad_k, grad_v)), None
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, kv, k_rotary, table, *blocks = ctx.saved_tensors
+        b, length, h, _ = q.shape
+        n = q.shape[-1] - k_rotary.shape[-1]
+        if ctx.remake:
+            q = _turned(q, n, table, ctx.scale)
+        grad_q, grad_kv, grad_rotary = (torch.empty_like(x) for x in (q, kv, k_rotary))
+        left = iter(blocks)
+        for i in range(b):
+            k, v = _heads(kv[i], k_rotary[i], n)
+            grad_k, grad_v = torch.zeros_like(k), k.new_zeros(h, length, v.shape[-1])
+            for start in range(0, length, BLOCK):
+                stop = min(start + BLOCK, length)
+                own = q[i, start:stop].transpose(0, 1)
+                weights = _weights(own, k[:, :stop], start) if ctx.remake else next(left)
+                g = grad[i, start:stop].transpose(0, 1)
+                grad_v[:, :stop].baddbmm_(weights.transpose(1, 2), g)
+                grad_scores = torch.ops.aten._softmax_backward_data(
+                    torch.bmm(g, v[:, :stop].transpose(1, 2)), weights, -1, q.dtype
+                )
+                grad_q[i, start:stop] = torch.bmm(grad_scores, k[:, :stop]).transpose(0, 1)
+                grad_k[:, :stop].baddbmm_(grad_scores.transpose(1, 2), own)
+            grad_kv[i, :, :, :n] = grad_k[..., :n].transpose(0, 1)
+            grad_kv[i, :, :, n:] = grad_v.transpose(0, 1)
+            torch.sum(grad_k[..., n:], 0, out=grad_rotary[i])
+        grad_q *= ctx.scale
+        _turn(grad_q[..., n:], table.conj())
+        return grad_q, grad_kv, grad_rotary, None, None
+
+
+def _turned(q: Tensor, n: int, table: Tensor, scale: float) -> Tensor:
+    """Queries with their rotary pairs turned, and the scale, for they are smaller than scores."""
+    q = q * scale
+    _turn(q[..., n:], table)
+    return q
+
+
+def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
+    """The softmax [h, n, t] of queries [h, n, ·], the first at `start`, over keys [h, t, ·]."""
+    scores = torch.bmm(q, k.transpose(1, 2))
+    size = q.shape[1]
+    scores[:, :, start:] += scores.new_full((size, size), float("-inf")).triu_(1)
+    return torch.softmax(scores, -1, out=scores)
+
+
+def _turn(x: Tensor, table: Tensor) -> None:
+    """Turn the rotary pairs of x [b, l, h, r] where they are."""
+    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(table[:, None])
+
+
+def _heads(kv: Tensor, k_rotary: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Keys [h, l, n + r] and values [h, l, v] of one sequence, each head with the shared key."""
+    length, h, _ = kv.shape
+    k = kv.new_empty(h, length, n + k_rotary.shape[-1])
+    k[..., :n] = kv[..., :n].transpose(0, 1)
+    k[..., n:] = k_rotary
+    return k, kv[..., n:].transpose(0, 1)

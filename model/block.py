@@ -1,5 +1,8 @@
 """One layer: attention, then a feed-forward network or experts, each on a normalised stream."""
 
+from contextlib import nullcontext
+
+import torch
 from torch import Tensor, nn
 
 from model.attention import Attention, LatentCache
@@ -7,13 +10,20 @@ from model.config import ModelConfig
 from model.feedforward import FeedForward
 from model.moe import MixtureOfExperts, RouterStatistics
 from model.norm import RMSNorm
+from model.recompute import remaking
 
 
 class Block(nn.Module):
-    """x: [b, L, d] to [b, L, d]. The first `first_k_dense_replace` layers are dense, others MoE."""
+    """x: [b, L, d] to [b, L, d]. The first `first_k_dense_replace` layers are dense, others MoE.
 
-    def __init__(self, config: ModelConfig, layer: int, precision: str) -> None:
+    With `recompute`, training keeps less and makes it again (`model/recompute.py`).
+    """
+
+    def __init__(
+        self, config: ModelConfig, layer: int, precision: str, recompute: bool = False
+    ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, precision)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -27,9 +37,10 @@ class Block(nn.Module):
         self, x: Tensor, table: Tensor, real: Tensor | None, cache: LatentCache | None
     ) -> tuple[Tensor, RouterStatistics | None]:
         """`table` turns the rotary pairs, `real` marks tokens for router statistics (or None)."""
-        x = x + self.self_attn(self.input_layernorm(x), table, cache)
-        normal = self.post_attention_layernorm(x)
-        if not self.moe:
-            return x + self.mlp(normal), None
-        y, statistics = self.mlp(normal, real)
-        return x + y, statistics
+        with remaking() if self.recompute and torch.is_grad_enabled() else nullcontext():
+            x = x + self.self_attn(self.input_layernorm(x), table, cache)
+            normal = self.post_attention_layernorm(x)
+            if not self.moe:
+                return x + self.mlp(normal), None
+            y, statistics = self.mlp(normal, real)
+            return x + y, statistics

@@ -60,8 +60,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx, hidden: Tensor, head: Tensor, labels: Tensor, wanted: bool
     ) -> tuple[Tensor, Tensor]:
         grad_hidden = torch.zeros_like(hidden) if wanted else None
-        grad_head = torch.zeros_like(head) if wanted else None
+        grad_head = torch.empty_like(head) if wanted else None
         losses = hidden.new_zeros(hidden.shape[0])
+        first = True
         labelled = (labels != IGNORED).nonzero().squeeze(1)
         entries = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
         height = min(max(1, entries // head.shape[0]), len(labelled))
@@ -73,8 +74,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             losses.index_copy_(0, rows, found.to(losses.dtype))
             if wanted:
                 grad_hidden.index_copy_(0, rows, logits @ head)
-                grad_head.addmm_(logits.t(), h)
+                grad_head.addmm_(logits.t(), h, beta=0 if first else 1)
+                first = False
         if wanted:
+            if first:
+                grad_head.zero_()
             ctx.save_for_backward(grad_hidden, grad_head)
         ctx.mark_non_differentiable(losses)
         return losses.sum(), losses
@@ -82,4 +86,5 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_head = ctx.saved_tensors
-        return grad_hidden * grad, grad_head * grad, None, None
+        # In place: the head's gradient is as large as the head, and nobody else has it.
+        return grad_hidden.mul_(grad), grad_head.mul_(grad), None, None

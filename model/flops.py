@@ -1,32 +1,57 @@
-"""How many operations training needs, counted from the shape alone."""
+"""The floating-point operations that a model needs, whatever an implementation spends.
+
+Counted are the products of training: each matrix that a token is multiplied with, once forward and
+twice backward (for the input's gradient and the weight's), two operations for every number in it;
+and causal attention, whose scores and sums run over the tokens up to a token's own, half of the
+square. What is left out would add under a percent: norms, activations, softmax, the optimizer, the
+embedding, which is looked up. Recomputation, padding to tiles and the masked half of a block do not
+count either, so a share of the machine's peak found with these numbers cannot be raised by wasting
+work.
+"""
 
 from model.config import ModelConfig
 
 
 def training_operations(config: ModelConfig, length: int) -> float:
-    """Operations a token, forward and backward, in sequences of `length` tokens.
+    """Operations a token of one training step, forward and backward, at `length` tokens a row.
 
-    A multiplication and an addition are two; the backward pass takes twice the forward's. Only
-    products that the model needs: a token's own experts, the causal half of attention, no
-    recomputation, no sums, norms or updates.
+    Multi-token modules are counted with their projection and head, for the length - k positions
+    that depth k has; `num_nextn_predict_layers` 0 leaves them out.
     """
-    d, heads = config.hidden_size, config.num_attention_heads
-    query = heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
-    value = heads * config.v_head_dim
-    latent, compressed = config.kv_lora_rank, config.q_lora_rank
-    attention = (
-        (d * query if compressed is None else compressed * (d + query))
-        + d * (latent + config.qk_rope_head_dim)
-        + latent * (heads * config.qk_nope_head_dim + value)
-        + value * d
-        + (query + value) * (length + 1) / 2
-    )
-    used = config.num_experts_per_tok + config.n_shared_experts
-    dense = 3 * d * config.intermediate_size
-    sparse = 3 * d * config.moe_intermediate_size * used + d * config.n_routed_experts
-    depths, head = config.num_nextn_predict_layers, d * config.vocab_size
-    layers = config.num_hidden_layers + depths
-    products = layers * attention + (1 + depths) * head + depths * 2 * d * d
-    for layer in range(layers):
-        products += sparse if config.is_moe_layer(layer) else dense
-    return 6.0 * products
+    return 3 * forward_operations(config, length)
+
+
+def forward_operations(config: ModelConfig, length: int) -> float:
+    """Operations a token of one forward pass over `length` tokens, its logits included."""
+    c = config
+    head = 2 * c.hidden_size * c.vocab_size
+    main = sum(layer_operations(c, i, length) for i in range(c.num_hidden_layers))
+    total = main + head
+    for k in range(1, c.num_nextn_predict_layers + 1):
+        projection = 2 * 2 * c.hidden_size**2
+        block = layer_operations(c, c.num_hidden_layers + k - 1, length - k)
+        total += (projection + block + head) * max(length - k, 0) / length
+    return total
+
+
+def layer_operations(config: ModelConfig, layer: int, length: int) -> float:
+    """Operations a token of one layer's forward pass over `length` tokens."""
+    c = config
+    per_head = c.qk_nope_head_dim + c.qk_rope_head_dim
+    queries = c.num_attention_heads * per_head
+    values = c.num_attention_heads * c.v_head_dim
+    if c.q_lora_rank is None:
+        weights = c.hidden_size * queries
+    else:
+        weights = c.q_lora_rank * (c.hidden_size + queries)
+    weights += c.hidden_size * (c.kv_lora_rank + c.qk_rope_head_dim)
+    weights += c.kv_lora_rank * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim)
+    weights += values * c.hidden_size
+    if c.is_moe_layer(layer):
+        used = c.num_experts_per_tok + c.n_shared_experts
+        weights += c.hidden_size * (c.n_routed_experts + 3 * used * c.moe_intermediate_size)
+    else:
+        weights += 3 * c.hidden_size * c.intermediate_size
+    # A token meets (length + 1) / 2 keys on average; each costs a score and a share of a sum.
+    attention = (queries + values) * (length + 1) / 2
+    return 2 * (weights + attention)

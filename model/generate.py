@@ -1,7 +1,8 @@
 """Generation, three ways that must agree: from nothing, from cached latents, and by speculation.
 
 Without a cache every new token runs the whole sequence again: slow and plainly right. With one,
-each layer remembers 512 + 64 numbers a token (`model/attention.py`). With speculation (section
+each layer remembers 512 + 64 numbers a token, and a pass over a few new tokens costs little more
+than reading the active weights (`model/decode.py`). With speculation (section
 5.4.3 of the DeepSeek-V3 report; Leviathan et al. 2023) the multi-token modules draft the next D
 tokens after each pass, the main model checks all of them in its next pass, and those that it would
 have chosen itself are kept, with one more token of its own: the tokens are the same, the passes
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from model.attention import LatentCache
+from model.decode import Decoder
 from model.transformer import Transformer
 
 
@@ -46,7 +48,7 @@ def make_caches(model: Transformer, layers: int, capacity: int) -> list[LatentCa
     return [LatentCache(like.new_empty(1, capacity, size)) for _ in range(layers)]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     model: Transformer,
     prompt: list[int],
@@ -82,13 +84,18 @@ def generate(
     sampler = torch.Generator().manual_seed(seed)
     tokens = list(prompt)
     capacity = len(prompt) + new_tokens
-    caches = make_caches(model, model.config.num_hidden_layers, capacity) if cache else None
+    if cache:
+        decoder = Decoder(model, capacity)
+        caches = make_caches(model, model.config.num_hidden_layers, capacity)
     passes = 0
     while len(tokens) < capacity:
-        known = caches[0].length if caches else 0
-        hidden, _ = model(torch.tensor([tokens[known:]]), caches=caches)
+        if cache:
+            hidden = decoder.read(tokens[caches[0].length :], caches)
+            logits = decoder.logits(hidden[-1:])[0]
+        else:
+            logits = model.logits(torch.tensor([tokens]))[0, -1]
         passes += 1
-        tokens.append(_choose(model.lm_head(hidden[0, -1]), temperature, sampler))
+        tokens.append(_choose(logits, temperature, sampler))
         if tokens[-1] in stop:
             break
     return Generation(tokens[len(prompt) :], passes)
@@ -107,16 +114,17 @@ def _speculate(
     modules = model.mtp_modules
     capacity = len(prompt) + new_tokens + len(modules)
     caches = make_caches(model, model.config.num_hidden_layers, capacity)
-    drafter = _Drafter(model, capacity)
+    decoder = Decoder(model, capacity)
+    drafter = _Drafter(decoder, capacity)
     tokens, draft = list(prompt), []
     passes = proposed = accepted = 0
     end = len(prompt) + new_tokens
     while True:
         known = caches[0].length
-        hidden, _ = model(torch.tensor([tokens[known:] + draft]), caches=caches)
+        hidden = decoder.read(tokens[known:] + draft, caches)
         passes += 1
         # The main model's own choice after the last token, and after each drafted one.
-        chosen = model.lm_head(hidden[0, -len(draft) - 1 :]).argmax(-1).tolist()
+        chosen = decoder.logits(hidden[-len(draft) - 1 :]).argmax(-1).tolist()
         agreed = 0
         while agreed < len(draft) and draft[agreed] == chosen[agreed]:
             agreed += 1
@@ -132,42 +140,39 @@ def _speculate(
             cache.crop(valid)
         # No point in drafting beyond what the next pass may still add.
         depth = min(len(modules), end - len(tokens) - 1)
-        draft = drafter.draft(hidden[:, : valid - known], tokens, depth)
+        draft = drafter.draft(hidden[: valid - known], tokens, depth)
 
 
 class _Drafter:
     """Runs the multi-token modules behind the main model, each with its own cache."""
 
-    def __init__(self, model: Transformer, capacity: int) -> None:
-        self.model = model
+    def __init__(self, decoder: Decoder, capacity: int) -> None:
+        self.decoder = decoder
+        model = decoder.model
         self.caches = make_caches(model, len(model.mtp_modules), capacity)
-        empty = model.lm_head.weight.new_empty(1, 0, model.config.hidden_size)
+        empty = model.lm_head.weight.new_empty(0, model.config.hidden_size)
         # Representations of depth 0 (the main model's) to D - 1, each from the first token on.
         self.hidden = [empty for _ in model.mtp_modules]
 
     def draft(self, new_hidden: Tensor, tokens: list[int], depth: int) -> list[int]:
-        """Propose `depth` tokens after `tokens`; `new_hidden` [1, l, d] are the main model's states
+        """Propose `depth` tokens after `tokens`; `new_hidden` [l, d] are the main model's states
         of the positions since the last call, up to the one before the last token.
         """
-        self.hidden[0] = torch.cat([self.hidden[0], new_hidden], 1)
+        self.hidden[0] = torch.cat([self.hidden[0], new_hidden])
         last = len(tokens) - 1
         sequence = list(tokens)
         for k in range(1, depth + 1):
             cache = self.caches[k - 1]
             start = cache.length
-            states, _ = self.model.mtp_modules[k - 1].predict(
-                self.hidden[k - 1][:, start:last],
-                self.model.model["embed_tokens"](torch.tensor([sequence[start + k : last + k]])),
-                self.model.rotary(start, last),
-                cache=cache,
+            states = self.decoder.read_ahead(
+                k, self.hidden[k - 1][start:last], sequence[start + k : last + k], cache
             )
-            sequence.append(int(self.model.lm_head(states[0, -1]).argmax()))
+            sequence.append(int(self.decoder.logits(states[-1:])[0].argmax()))
             # Position i read token i + k; only those of `tokens` are certain.
             certain = max(last + 1 - k, 0)
             cache.crop(certain)
             if k < len(self.hidden):
-                kept = torch.cat([self.hidden[k][:, :start], states], 1)
-                self.hidden[k] = kept
+                self.hidden[k] = torch.cat([self.hidden[k][:start], states])
         for k in range(1, len(self.hidden)):
-            self.hidden[k] = self.hidden[k][:, : max(last + 1 - k, 0)]
+            self.hidden[k] = self.hidden[k][: max(last + 1 - k, 0)]
         return sequence[len(tokens) :]

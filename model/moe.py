@@ -8,9 +8,9 @@ falls after a step in which it had more than its share of the batch and rises ot
 `move_biases`, called once a step by the trainer. A small loss guards against one sequence leaning
 on few experts (equations 17 to 20). No token is ever dropped.
 
-The rows of an expert are brought together by sorting, multiplied in one pass over the experts, and
-put back. Tokens are copied in and out by index; since every token has exactly K copies, gradients
-return by index as well, without adding into shared rows.
+The rows of an expert are brought together by sorting, go through its network
+(`model/feedforward.py`), and are put back: every token adds up its K rows, in the same order
+whatever the number of threads, and so do the gradients on their way back.
 
 Legend: T tokens of the micro-batch, d hidden size, E routed experts, K chosen per token, m the
 inner size of an expert.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import ModelConfig
-from model.feedforward import FeedForward, swiglu
+from model.feedforward import FeedForward, gated_networks, swiglu
 from model.linear import grouped_linear
 
 
@@ -102,50 +102,22 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, chosen: Tensor, gates: Tensor) -> Tensor:
         """Σ over its experts of gate times expert(x), for x [T, d], chosen and gates [T, K]."""
+        active = chosen.shape[1]
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         position = torch.empty_like(order)
         position[order] = torch.arange(len(order), device=order.device)
+        token, position = order // active, position.view(-1, active)
         counts = torch.bincount(flat, minlength=self.gate_up_proj.shape[0]).tolist()
-        rows = _Dispatch.apply(x, order // chosen.shape[1], position)
-        inner = swiglu(grouped_linear(rows, self.gate_up_proj, counts, self.precision))
+        # Equation 12 weighs an expert's result; weighing what it is made of is narrower.
+        gain = gates.flatten().index_select(0, order)[:, None]
+        if self.precision == "fp32":
+            weights = self.gate_up_proj, self.down_proj
+            return gated_networks(x, *weights, counts, gain, token, position)
+        rows = x.index_select(0, token)
+        inner = swiglu(grouped_linear(rows, self.gate_up_proj, counts, self.precision), gain)
         out = grouped_linear(inner, self.down_proj, counts, self.precision)
-        return _Combine.apply(out, gates, order, position)
-
-
-class _Dispatch(torch.autograd.Function):
-    """Copy tokens [T, d] to their experts' rows [T K, d]; `position` [T K] is where they went."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, token: Tensor, position: Tensor) -> Tensor:
-        ctx.save_for_backward(position)
-        ctx.tokens = x.shape[0]
-        return x.index_select(0, token)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (position,) = ctx.saved_tensors
-        return grad.index_select(0, position).unflatten(0, (ctx.tokens, -1)).sum(1), None, None
-
-
-class _Combine(torch.autograd.Function):
-    """Bring rows [T K, d] back to their tokens and add them up weighted by gates [T, K]."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, gates: Tensor, order: Tensor, position: Tensor) -> Tensor:
-        back = rows.index_select(0, position).unflatten(0, gates.shape)
-        ctx.save_for_backward(back, gates, order)
-        return torch.bmm(gates[:, None], back).squeeze(1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        back, gates, order = ctx.saved_tensors
-        grad_gates = torch.bmm(back, grad[:, :, None]).squeeze(2)
-        token = order // gates.shape[1]
-        grad_rows = grad.index_select(0, token).mul_(
-            gates.flatten().index_select(0, order)[:, None]
-        )
-        return grad_rows, grad_gates, None, None
+        return out[position].sum(1)
 
 
 class MixtureOfExperts(nn.Module):

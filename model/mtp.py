@@ -29,8 +29,10 @@ class MultiTokenModule(Block):
     In checkpoints it is a layer after the last one, and its output norm is `shared_head.norm`.
     """
 
-    def __init__(self, config: ModelConfig, layer: int, precision: str) -> None:
-        super().__init__(config, layer, precision)
+    def __init__(
+        self, config: ModelConfig, layer: int, precision: str, recompute: bool = False
+    ) -> None:
+        super().__init__(config, layer, precision, recompute)
         size, eps = config.hidden_size, config.rms_norm_eps
         self.enorm = RMSNorm(size, eps)
         self.hnorm = RMSNorm(size, eps)

@@ -9,6 +9,8 @@ the five small operations. With n = x / rms and t = dy * n,
 import torch
 from torch import Tensor, nn
 
+from model.recompute import made_by
+
 
 class RMSNorm(nn.Module):
     """Normalise x: [..., d] to unit root mean square and scale it by a weight [d]."""
@@ -19,16 +21,25 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return _RMSNorm.apply(x, self.weight, self.eps)
+        def again() -> Tensor:
+            return _normalise(x, self.weight, self.eps)[0]
+
+        return made_by(again, _RMSNorm.apply(x, self.weight, self.eps))
+
+
+def _normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The result and 1 / rms [..., 1]."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (x * inverse).mul_(weight), inverse
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        result, inverse = _normalise(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return (x * inverse).mul_(weight)
+        return result
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -170,8 +170,7 @@ class _Run:
         self, model_config: ModelConfig, config: TrainConfig, course: Course, start: Path | None
     ) -> None:
         self.config, self.course = config, course
-        recompute = {"recompute": True} if config.recompute else {}
-        self.model = Transformer(model_config, config.precision, **recompute)
+        self.model = Transformer(model_config, config.precision, config.recompute)
         initialize(self.model, config.seed, config.embedding_scale)
         self.start = None if start is None else _begin_from(self.model, start)
         self.optimizer = make_optimizer(

@@ -49,16 +49,21 @@ class Losses:
 
 
 class Transformer(nn.Module):
-    """A DeepSeek-V3 for `config`; `precision` is that of its linear layers, fp32 or fp8."""
+    """A DeepSeek-V3 for `config`; `precision` is that of its linear layers, fp32 or fp8.
 
-    def __init__(self, config: ModelConfig, precision: str = "fp32") -> None:
+    `recompute` trains in less memory and a little slower, to the same gradients.
+    """
+
+    def __init__(
+        self, config: ModelConfig, precision: str = "fp32", recompute: bool = False
+    ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
-        self.config = config
+        self.config, self.precision = config, precision
         main, extra = config.num_hidden_layers, config.num_nextn_predict_layers
-        layers = [Block(config, i, precision) for i in range(main)]
-        layers += [MultiTokenModule(config, main + i, precision) for i in range(extra)]
+        layers = [Block(config, i, precision, recompute) for i in range(main)]
+        layers += [MultiTokenModule(config, main + i, precision, recompute) for i in range(extra)]
         self.model = nn.ModuleDict(
             {
                 "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),

@@ -3,33 +3,47 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.attention import Attention, LatentCache, causal_attention, rotary_table
+from model.attention import Attention, LatentCache, decoupled_attention, rotary_table, rotate
 from model.generate import make_caches
 
 
-def slow_attention(q, k, v, scale):
+def slow_attention(q, kv, k_rotary, table, scale):
+    """Equations 3, 4, 9 and 10 with every key and query written out."""
+    n = q.shape[-1] - k_rotary.shape[-1]
+    shared = k_rotary[:, :, None].expand(-1, -1, q.shape[2], -1)
+    q = torch.cat([q[..., :n], rotate(q[..., n:], table[:, None])], -1).transpose(1, 2)
+    k = torch.cat([kv[..., :n], shared], -1).transpose(1, 2)
     scores = q @ k.transpose(-1, -2) * scale
     future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-    return scores.masked_fill(future, float("-inf")).softmax(-1) @ v
+    weights = scores.masked_fill(future, float("-inf")).softmax(-1)
+    return (weights @ kv[..., n:].transpose(1, 2)).transpose(1, 2)
 
 
 @settings(deadline=None, max_examples=25)
-@given(length=st.integers(1, 300), key=st.integers(1, 9), value=st.integers(1, 9))
-def test_blocked_attention_equals_the_formula_with_gradients(length, key, value):
+@given(
+    length=st.integers(1, 300),
+    sizes=st.tuples(*[st.integers(1, 5)] * 3),
+    heads=st.integers(1, 3),
+)
+def test_blocked_attention_equals_the_formula_with_gradients(length, sizes, heads):
     generator = torch.Generator().manual_seed(length)
+    n, r, v = 2 * sizes[0], 2 * sizes[1], sizes[2] * 2
 
-    def draw(size):
-        x = torch.randn(2, 3, length, size, dtype=torch.float64, generator=generator)
-        return x.requires_grad_()
+    def draw(*shape):
+        return torch.randn(2, length, *shape, dtype=torch.float64, generator=generator)
 
-    q, k, v = draw(key), draw(key), draw(value)
-    weight = draw(value).detach()
-    fast = causal_attention(q, k, v, 0.3)
-    slow = slow_attention(q, k, v, 0.3)
+    inputs = [draw(heads, n + r), draw(heads, n + v), draw(r)]
+    table = torch.polar(torch.ones(length, r // 2), torch.rand(length, r // 2) * 6)
+    table = table.to(torch.complex128)
+    weight = draw(heads, v)
+    for x in inputs:
+        x.requires_grad_()
+    fast = decoupled_attention(*inputs, table, 0.3)
+    slow = slow_attention(*inputs, table, 0.3)
     torch.testing.assert_close(fast, slow)
     for a, b in zip(
-        torch.autograd.grad((fast * weight).sum(), (q, k, v)),
-        torch.autograd.grad((slow * weight).sum(), (q, k, v)),
+        torch.autograd.grad((fast * weight).sum(), inputs),
+        torch.autograd.grad((slow * weight).sum(), inputs),
         strict=True,
     ):
         torch.testing.assert_close(a, b)
