@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.optimizer import make_optimizer, set_learning_rate
+from model.optimizer import make_optimizer, update
 from model.transformer import Transformer, initialize
 
 RATE, BETAS, EPS, DECAY = 1e-4, (0.9, 0.95), 1e-8, 0.1
@@ -78,7 +78,6 @@ def batch(config: ModelConfig, length: int) -> Tensor:
 def our_step(model: Transformer, ids: Tensor) -> Callable[[], float]:
     """A function that takes a training step and gives the loss before it."""
     optimizer = make_optimizer(model, BETAS, EPS, DECAY)
-    set_learning_rate(optimizer, RATE)
     labels = torch.cat([ids[:, 1:], torch.full((len(ids), 1), -100)], 1)
     real = torch.ones_like(ids, dtype=torch.bool)
 
@@ -90,7 +89,7 @@ def our_step(model: Transformer, ids: Tensor) -> Callable[[], float]:
             objective = objective + 0.3 * value / count
         objective.backward()
         with torch.profiler.record_function("optimizer"):
-            optimizer.step()
+            update(optimizer, RATE)
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.config import preset
 from model.flops import forward_operations, training_operations
+from model.presets import preset
 from model.transformer import Transformer
 
 
