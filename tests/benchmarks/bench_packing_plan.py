@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 from packing_lengths import lengths, write_corpus
 
 from packing import Phase, PlanConfig, Validation, make_plan
-from packing.plan import ROWS_IN_BATCH
+from packing.census import ahead
 
 Claim = tuple[str, float, float]
 
@@ -61,10 +62,10 @@ sizes = pq.read_table(stem + ".documents.parquet", columns=["tokens"])["tokens"]
 lists = pa.ListArray.from_arrays(
     pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), pa.array(tokens))
 data = datasets.Dataset(pa.table({"input_ids": lists}))
-started = time.perf_counter()
+started, used = time.perf_counter(), time.process_time()
 packed = pack_dataset(data, length, strategy="bfd")
-seconds = time.perf_counter() - started
-print(json.dumps({"seconds": seconds, "rows": len(packed), "tokens": int(sizes.sum())}))
+seconds, cpu = time.perf_counter() - started, time.process_time() - used
+print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": len(packed), "tokens": int(sizes.sum())}))
 """
 
 
@@ -99,7 +100,7 @@ def child(python: str, code: str, *arguments: object) -> dict:
 
 
 def materialise(plan: Path, corpus: Path, entry: dict) -> int:
-    """Make all rows of a set, padded with 0, a batch at a time; returns how many."""
+    """Make all rows of a set, padded with 0, a batch at a time on both cores; returns how many."""
     length = entry["length"]
     # A memmap's own slices are memmaps again, which takes longer than the copy.
     shards = [np.asarray(np.memmap(f"{stem}.bin", "<i4", mode="r")) for stem in stems_of(corpus)]
@@ -107,30 +108,40 @@ def materialise(plan: Path, corpus: Path, entry: dict) -> int:
     for stem in stems_of(corpus):
         sizes = pq.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
         starts.append(np.concatenate([[0], np.cumsum(sizes.to_numpy())]))
-    rows, pages = 0, np.empty(ROWS_IN_BATCH * length, np.int32)
-    for name in entry["files"]:
-        with pa.memory_map(str(plan / name)) as source:
-            file = pa.ipc.open_file(source)
-            for number in range(file.num_record_batches):
-                column = file.get_batch(number).column(0)
-                offsets = column.offsets.to_numpy()
-                shard, document, start, size = (column.values.field(n).to_numpy() for n in range(4))
-                row = np.repeat(np.arange(len(column)), np.diff(offsets))
-                before = np.cumsum(size, dtype=np.int64) - size
-                at = before - before[offsets[row]] + row * length
-                first = np.empty(len(row), np.int64)
-                for s in np.unique(shard):
-                    mine = shard == s
-                    first[mine] = starts[s][document[mine]] + start[mine]
-                page = pages[: len(column) * length]
-                used = before[offsets[1:] - 1] + size[offsets[1:] - 1] - before[offsets[:-1]]
-                for k in np.flatnonzero(used < length).tolist():
-                    page[k * length + int(used[k]) : (k + 1) * length] = 0
-                places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
-                for s, to, begin, n in places:
-                    page[to : to + n] = shards[s][begin : begin + n]
-                rows += len(column)
-    return rows
+
+    def rows_of(column: pa.ListArray) -> np.ndarray:
+        offsets = column.offsets.to_numpy()
+        values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+        offsets = offsets - offsets[0]
+        shard, document, start, size = (values.field(n).to_numpy() for n in range(4))
+        row = np.repeat(np.arange(len(column)), np.diff(offsets))
+        before = np.cumsum(size, dtype=np.int64) - size
+        at = before - before[offsets[row]] + row * length
+        first = np.empty(len(row), np.int64)
+        for s in np.unique(shard):
+            mine = shard == s
+            first[mine] = starts[s][document[mine]] + start[mine]
+        rows = np.empty(len(column) * length, np.int32)
+        last = offsets[1:] - 1
+        used = at[last] + size[last] - np.arange(len(column)) * length
+        for k in np.flatnonzero(used < length).tolist():
+            rows[k * length + int(used[k]) : (k + 1) * length] = 0
+        places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
+        for s, to, begin, n in places:
+            rows[to : to + n] = shards[s][begin : begin + n]
+        return rows.reshape(-1, length)
+
+    done = 0
+    with ThreadPoolExecutor(2) as pool:
+        for name in entry["files"]:
+            with pa.memory_map(str(plan / name)) as source:
+                file = pa.ipc.open_file(source)
+                batches = range(file.num_record_batches)
+                columns = (file.get_batch(k).column(0) for k in batches)
+                # In small parts, so that their memory is used again.
+                parts = (c.slice(k, 256) for c in columns for k in range(0, len(c), 256))
+                done += sum(len(rows) for rows in ahead(pool, rows_of, parts))
+    return done
 
 
 def corpus_of(folder: Path, count: int) -> Path:
@@ -197,17 +208,19 @@ def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
             return []
         theirs.append(answer["seconds"])
         shutil.rmtree(folder / "plan", ignore_errors=True)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
         plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
         planned = time.perf_counter() - started
         rows = materialise(folder / "plan", corpus, plan["phases"][0])
         ours.append(time.perf_counter() - started)
+        cpu = time.process_time() - used
     a, b = statistics.median(theirs), statistics.median(ours)
     print(
         f"rows, {count:,} documents of {tokens:,} tokens, length {length}: TRL {a:.2f} s, fill "
         f"{tokens / answer['rows'] / length:.4f}; ours {b:.2f} s ({planned:.2f} s for the plan), "
-        f"fill {plan['phases'][0]['fill']:.4f}, {rows:,} rows; ratio {a / b:.1f}"
+        f"fill {plan['phases'][0]['fill']:.4f}, {rows:,} rows; ratio {a / b:.1f}; "
+        f"CPU seconds {answer['cpu']:.2f} and {cpu:.2f}, ratio {answer['cpu'] / cpu:.1f}"
     )
     return [("pack_rows_vs_trl", a / b, 20)]
 
