@@ -29,12 +29,27 @@ def draw_many(seed: int, purpose: str, names: list[str]) -> np.ndarray:
     )
 
 
+def mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's mixing of uint64 numbers: every bit in moves every bit out (a bijection).
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), figure 5.
+    """
+    x = x * np.uint64(0x9E3779B97F4A7C15)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
 class Permutation:
     """A shuffle of 0 … n-1 that can be asked for any position without making the rest.
 
     A Feistel network over the smallest even number of bits that holds n, walked until the value
     falls below n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): a bijection
-    whatever the round function is. At most four steps are expected for each position.
+    whatever the round function is, walked back by the same rounds in the other order. At most four
+    steps are expected for each position.
     """
 
     _ROUNDS = 6
@@ -47,21 +62,43 @@ class Permutation:
 
     def __getitem__(self, position: int) -> int:
         """The value at a position; raises IndexError outside 0 … n-1."""
-        if not 0 <= position < self.n:
-            raise IndexError(f"position {position} is outside 0 … {self.n - 1}")
-        value = position
-        while True:
-            value = self._encrypt(value)
-            if value < self.n:
-                return value
+        return int(self.many(np.array([position]))[0])
 
-    def _encrypt(self, value: int) -> int:
-        mask = (1 << self._half) - 1
-        left, right = value >> self._half, value & mask
+    def index(self, value: int) -> int:
+        """The position of a value; raises IndexError outside 0 … n-1."""
+        return int(self.index_many(np.array([value]))[0])
+
+    def many(self, positions: np.ndarray) -> np.ndarray:
+        """The values at positions: int64, of the same shape; raises IndexError as above."""
+        return self._walk(positions, "position", self._encrypt)
+
+    def index_many(self, values: np.ndarray) -> np.ndarray:
+        """The positions of values: int64, of the same shape; raises IndexError as above."""
+        return self._walk(values, "value", self._decrypt)
+
+    def _walk(self, given: np.ndarray, what: str, step) -> np.ndarray:
+        given = np.asarray(given, np.int64)
+        if given.size and not 0 <= int(given.min()) <= int(given.max()) < self.n:
+            bad = next(int(x) for x in (given.min(), given.max()) if not 0 <= x < self.n)
+            raise IndexError(f"{what} {bad} is outside 0 … {self.n - 1}")
+        values = step(given.astype(np.uint64).ravel())
+        outside = np.flatnonzero(values >= self.n)
+        while len(outside):
+            again = step(values[outside])
+            values[outside] = again
+            outside = outside[again >= self.n]
+        return values.astype(np.int64).reshape(given.shape)
+
+    def _encrypt(self, values: np.ndarray) -> np.ndarray:
+        half, mask = np.uint64(self._half), np.uint64((1 << self._half) - 1)
+        left, right = values >> half, values & mask
         for key in self._keys:
-            # SplitMix64's mixing: every bit of the right half moves every bit of the sum.
-            x = (right + key) * 0x9E3779B97F4A7C15 % 2**64
-            x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-            x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
-            left, right = right, left ^ ((x ^ (x >> 31)) & mask)
-        return (left << self._half) | right
+            left, right = right, left ^ (mix(right + np.uint64(key)) & mask)
+        return (left << half) | right
+
+    def _decrypt(self, values: np.ndarray) -> np.ndarray:
+        half, mask = np.uint64(self._half), np.uint64((1 << self._half) - 1)
+        left, right = values >> half, values & mask
+        for key in reversed(self._keys):
+            left, right = right ^ (mix(left + np.uint64(key)) & mask), left
+        return (left << half) | right

@@ -15,6 +15,7 @@ from pipelines.model_cli import classifier_app, print_models, recall
 from pipelines.projects_cli import projects
 from pipelines.publish_cli import make_publish, verify
 from pipelines.tok_cli import tok_app
+from pipelines.trace_cli import trace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +33,7 @@ app.add_typer(classifier_app, name="classifier")
 app.command()(recall)
 app.command()(projects)
 app.command()(rejected)
+app.command()(trace)
 app.command(hidden=True)(task)
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a built-in one (quickstart, cluster).")
@@ -310,29 +312,29 @@ def main() -> None:
     Exit codes: 0 done (or stopped in good order), 1 a stage failed, 2 the recipe or the command is
     wrong, 130 interrupted.
     """
-    from pipelines.recipe import RecipeError
-    from pipelines.runner import StageError, StageInterrupted
-    from pipelines.tasks import TaskError
-
     try:
         app()
-    except RecipeError as error:
-        errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except StageInterrupted as stopped:
-        errors.print(_plain(stopped), highlight=False, soft_wrap=True)
-        sys.exit(0)
-    except (StageError, TaskError, ValueError, ArithmeticError, OSError) as error:
-        if os.environ.get("GRISTMILL_TRACEBACK"):
-            raise
-        errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
-        sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as left:
         # Typer turns an interruption into an exit without a word.
         if isinstance(left, SystemExit) and left.code != 130:
             raise
         errors.print("interrupted; run the same command again to go on")
         sys.exit(130)
+    except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
+        # Imported here: half a second that a command that succeeds may not need.
+        from pipelines.recipe import RecipeError
+        from pipelines.runner import StageError, StageInterrupted
+        from pipelines.tasks import TaskError
+
+        if isinstance(error, StageInterrupted):
+            errors.print(_plain(error), highlight=False, soft_wrap=True)
+            sys.exit(0)
+        wrong = isinstance(error, RecipeError)
+        unknown = isinstance(error, RuntimeError) and not isinstance(error, StageError | TaskError)
+        if unknown or (not wrong and os.environ.get("GRISTMILL_TRACEBACK")):
+            raise
+        errors.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        sys.exit(2 if wrong else 1)
 
 
 def _plain(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from pipelines import charts
 from pipelines.classifiers import at_half
 from pipelines.page import table
 from pipelines.runner import Context
+from pipelines.spikes import spikes_section
 
 Manifests = dict[str, dict]
 
@@ -186,6 +187,7 @@ def training(context: Context, manifests: Manifests) -> list[str]:
                 for domain, v in validation.items()
             ],
         ),
+        *spikes_section(context.recipe.directory, steps),
         charts.rates(steps),
         charts.expert_load(steps),
     ]  # fmt: skip

@@ -15,6 +15,41 @@ def test_a_permutation_visits_every_position_once(n, seed):
     assert sorted(order[i] for i in range(n)) == list(range(n))
 
 
+def slow_permutation(n, keys, half, position):
+    """The Feistel network in Python's own numbers, one position at a time."""
+    value = position
+    while True:
+        left, right = value >> half, value & ((1 << half) - 1)
+        for key in keys:
+            x = (right + key) * 0x9E3779B97F4A7C15 % 2**64
+            x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+            x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+            left, right = right, left ^ ((x ^ (x >> 31)) & ((1 << half) - 1))
+        value = (left << half) | right
+        if value < n:
+            return value
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2**62).flatmap(
+    lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n - 1), max_size=20))
+))  # fmt: skip
+def test_many_positions_are_single_ones_and_every_value_finds_its_position(case):
+    n, positions = case
+    order = Permutation(n, 3, "phase-1")
+    values = order.many(np.array(positions, np.int64))
+    half = max((max(n - 1, 1).bit_length() + 1) // 2, 1)
+    keys = [draw(3, "permutation", "phase-1", r) for r in range(6)]
+    assert values.tolist() == [slow_permutation(n, keys, half, p) for p in positions]
+    assert order.index_many(values).tolist() == positions
+    for position in positions[:2]:
+        assert order.index(order[position]) == position
+    for bad in (-1, n):
+        for ask in (order.many, order.index_many):
+            with pytest.raises(IndexError, match=f"{bad} is outside"):
+                ask(np.array([0, bad]))
+
+
 def test_seeds_and_names_give_different_shuffles_and_large_ones_are_instant():
     n = 3_600_000_000  # sequences in a run of 14.8 T tokens
     a, b, c = Permutation(n, 1, "x"), Permutation(n, 2, "x"), Permutation(n, 1, "y")
