@@ -92,8 +92,7 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
             if not console.is_terminal:  # no bars there: say at least what is done
                 line_done = f"{stage.name}: {manifests[-1]['summary']}"
                 console.print(line_done, soft_wrap=True, markup=False, highlight=False)
-    if not any(m["stage"] == "train" and m["fresh"] for m in manifests):
-        dismiss()
+    dismiss()
     table = Table(title=f"{recipe.name}: what was made", title_justify="left")
     for column in ("stage", "result", "where", "time"):
         table.add_column(column, justify="right" if column == "time" else "left")

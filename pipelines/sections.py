@@ -172,25 +172,40 @@ def packed(context: Context, manifests: Manifests) -> list[str]:
 def training(context: Context, manifests: Manifests) -> list[str]:
     """Losses over the run and on held-out documents, rates, and the experts' load."""
     steps, evaluations = _metrics(context.input("train") / "metrics.jsonl")
-    validation = manifests["train"]["metrics"]["validation"]
+    metrics = manifests["train"]["metrics"]
     return [
         "<h2>Training</h2>",
         charts.loss(steps, evaluations),
         "<p>Held-out documents. The unigram entropy is the loss of a model that knows only how "
         "frequent each token is in the same documents; generated problems are left out where the "
         "recipe says so.</p>",
-        table(
-            ["domain", "tokens", "loss (nats)", "unigram entropy", "ratio"],
-            [
-                [domain, f"{v['tokens']:,}", f"{v['loss']:.3f}", f"{v['unigram_entropy']:.3f}",
-                 f"{v['ratio']:.1%}" if v["ratio"] is not None else "-"]
-                for domain, v in validation.items()
-            ],
-        ),
+        *_held_out(metrics),
         *spikes_section(context.recipe.directory, steps),
         charts.rates(steps),
         charts.expert_load(steps),
+    ]
+
+
+def _held_out(metrics: dict) -> list[str]:
+    """Losses on held-out documents, by domain and by the language of the documents."""
+
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    domains = [
+        [domain, f"{v['tokens']:,}", f"{v['loss']:.3f}", number(v["bits_per_byte"], ".3f"),
+         f"{v['unigram_entropy']:.3f}", number(v["ratio"], ".1%")]
+        for domain, v in metrics["validation"].items()
     ]  # fmt: skip
+    languages = [
+        [language, f"{v['tokens']:,}", f"{v['loss']:.3f}", number(v["bits_per_byte"], ".3f")]
+        for language, v in metrics["languages"].items()
+    ]
+    columns = ["tokens", "loss (nats)", "bits per byte"]
+    return [
+        table(["domain", *columns, "unigram entropy", "ratio"], domains),
+        table(["language", *columns], languages),
+    ]
 
 
 def _metrics(path: Path) -> tuple[list[dict], list[dict]]:
