@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.linear import Linear
 from model.norm import RMSNorm
+from model.sample_attention import by_sample
 
 # Queries a block: small enough to skip most of the masked half, large enough for fast products.
 BLOCK = 128
@@ -128,10 +129,17 @@ class Attention(nn.Module):
         self.kv_b_proj = Linear(self.latent, heads * (self.plain + self.value), precision)
         self.o_proj = Linear(heads * self.value, size, precision)
 
-    def forward(self, x: Tensor, table: Tensor, cache: LatentCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        table: Tensor,
+        cache: LatentCache | None = None,
+        samples: Tensor | None = None,
+    ) -> Tensor:
         """x: [b, l, d] to [b, l, d]; `table` [l, r / 2] turns these positions.
 
-        With a cache, x continues the tokens remembered there and is remembered in turn.
+        With a cache, x continues the tokens remembered there and is remembered in turn. With
+        `samples` (int [b, l]), a token sees only those of its own sample; then there is no cache.
         """
         if self.compressed_query:
             q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
@@ -143,7 +151,9 @@ class Attention(nn.Module):
         latent, k_rotary = self.kv_a_proj_with_mqa(x).split([self.latent, self.rotary], -1)
         latent = self.kv_a_layernorm(latent)
         k_rotary = rotate(k_rotary, table)
-        if cache is None or cache.length == 0:
+        if samples is not None:
+            out = by_sample(self._attend, samples, q_plain, q_rotary, latent, k_rotary)
+        elif cache is None or cache.length == 0:
             if cache is not None:
                 cache.append(torch.cat([latent, k_rotary], -1))
             out = self._attend(q_plain, q_rotary, latent, k_rotary)

@@ -56,7 +56,8 @@ def _evaluate_one(model: Transformer, entry: EvaluationSet, ranks: Ranks) -> dic
         if i % ranks.count != ranks.rank:
             continue
         labels = batch["labels"]
-        losses = model.losses(batch["input_ids"], labels, batch["document_ids"] >= 0)
+        real, samples = batch["document_ids"] >= 0, batch.get("sample_ids")
+        losses = model.losses(batch["input_ids"], labels, real, samples)
         counted = labels >= 0
         group = torch.full_like(labels, -1) if entry.group_of is None else entry.group_of(batch)
         group = group[counted] % own.shape[1]

@@ -7,6 +7,7 @@ from pipelines.stages import (
     curate,
     encode,
     export,
+    extend,
     plan,
     projects,
     publish,
@@ -17,8 +18,8 @@ from pipelines.stages import (
 )  # fmt: skip
 
 NAMES = (
-    "sample", "projects", "classifiers", "curate", "tokenizer", "encode", "plan", "train", "export",
-    "publish", "report",
+    "sample", "projects", "classifiers", "curate", "tokenizer", "encode", "plan", "train", "extend",
+    "supervised", "export", "publish", "report",
 )  # fmt: skip
 
 
@@ -36,7 +37,8 @@ def stages(recipe: Recipe, last: str = "publish") -> list[Stage]:
         encode.STAGE,
         plan.STAGE,
         train.STAGE,
-        export.STAGE,
+        *([extend.STAGE] if recipe.extend else ()),
+        export.stage(recipe),
         publish.STAGE,
     ]
     line = line[: [stage.name for stage in line].index(last) + 1]

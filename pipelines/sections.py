@@ -186,6 +186,28 @@ def training(context: Context, manifests: Manifests) -> list[str]:
     ]
 
 
+def extended(context: Context, manifests: Manifests) -> list[str]:
+    """The longer contexts, and what the model is on the same held-out documents after each."""
+    runs = manifests["extend"]["metrics"]["runs"]
+    rows = [
+        [f"{run['length']:,}", f"{run['factor']:g}", f"{run['steps']:,}", f"{run['tokens']:,}",
+         f"{run['loss']:.3f}"]
+        for run in runs
+    ]  # fmt: skip
+    stages = [manifests["train"]["metrics"], *runs]
+    losses = [
+        [domain, *(f"{told['validation'][domain]['loss']:.3f}" for told in stages)]
+        for domain in stages[0]["validation"]
+        if all(domain in told["validation"] for told in stages)
+    ]
+    return [
+        "<h2>Longer contexts</h2>",
+        table(["length", "YaRN's factor", "steps", "tokens", "last loss"], rows),
+        "<p>Losses on held-out documents, at the length of training: before and after.</p>",
+        table(["domain", "train", *(f"{run['length']:,}" for run in runs)], losses),
+    ]
+
+
 def _held_out(metrics: dict) -> list[str]:
     """Losses on held-out documents, by domain and by the language of the documents."""
 
@@ -232,5 +254,6 @@ SECTIONS: tuple[tuple[tuple[str, ...], Callable[[Context, Manifests], list[str]]
     (("encode",), holes),
     (("plan",), packed),
     (("train",), training),
+    (("train", "extend"), extended),
     (("export",), samples),
 )

@@ -8,11 +8,13 @@ language, and told. A stage that has one writes its plan first, into its own fol
 import functools
 import math
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packing import PlanConfig, make_plan
 from pipelines.files import read_json, write_json
 from pipelines.recipe import Recipe, TrainSection
 from pipelines.runner import Context, StageError, StageInterrupted
@@ -62,6 +64,49 @@ def settings_of(section: TrainSection, seed: int) -> "TrainConfig":
     )
 
 
+def continued(section: TrainSection, **changes: object) -> TrainSection:
+    """The section for a training that goes on from one that is done: at a constant rate, the
+    routers' biases standing still, without an average, and with `changes`.
+    """
+    rates = {"warmup_steps": 0, "decay": 0.0, "tails": (), "mtp_weight": section.late_mtp_weight}
+    sizes = {"first_batch_size": None, "batch_ramp": 0.0}
+    still = {"bias_update_speed": 0.0, "average": 0.0}
+    return section.model_copy(update=rates | sizes | still | changes)
+
+
+def batch_size_of(recipe: Recipe, given: int | None, length: int) -> int:
+    """Sequences of a batch: as given, or as many as have the tokens of one of training."""
+    tokens = recipe.train.batch_size * recipe.plan.phases[0].length
+    return given or max(1, tokens // length)
+
+
+def write_plan(stems: list[Path], target: Path, config: PlanConfig) -> None:
+    """Write a plan into the folder `target`, whole or not at all, unless it is there."""
+    if target.is_dir():
+        return
+    beside = target.with_name(f".writing-{target.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    make_plan(stems, beside, config)
+    beside.rename(target)
+
+
+def last_weights(recipe: Recipe, *, supervised: bool = True) -> tuple[str, Path]:
+    """The last stage that trains and the folder of its weights; supervised: or the one before."""
+    root = recipe.directory
+    if supervised and recipe.supervised is not None:
+        return "supervised", root / "supervised" / "final"
+    if recipe.extend:
+        return "extend", root / "extend" / str(len(recipe.extend) - 1) / "final"
+    return "train", root / "train" / "final"
+
+
+def config_of(weights: Path) -> "ModelConfig":
+    """The model's shape that stands beside trained weights."""
+    from model.config import ModelConfig
+
+    return ModelConfig.from_hugging_face(read_json(weights / "config.json"))
+
+
 def open_training(
     recipe: Recipe,
     config: "ModelConfig",
@@ -70,11 +115,11 @@ def open_training(
     plan: Path,
     shards: Path,
     *,
-    first_phase: int = 0,
+    phases: slice = slice(None),
     start: Path | None = None,
     apart: bool = False,
 ) -> Training:
-    """Open a plan from one of its phases on, its shards, and its held-out documents.
+    """Open phases of a plan (all of them), its shards, and its held-out documents.
 
     apart: whether documents of a sequence are hidden from each other (see `packing.loader`).
     """
@@ -89,7 +134,7 @@ def open_training(
     encoder = Encoder.load(recipe.directory / "tokenizer")
     pad, special = encoder.special["pad"], set(encoder.special.values())
     stems = [shards / name for name in content["shards"]]
-    names = [phase["name"] for phase in content["phases"][first_phase:]]
+    names = [phase["name"] for phase in content["phases"][phases]]
     loader = Loader.open(plan, shards, names, pad, apart=apart)
     sizes = torch.zeros(config.vocab_size, dtype=torch.int64)
     for token in range(encoder.vocab_size):
