@@ -54,6 +54,7 @@ WHAT = {
     "plan": "Mix domains by tokens and pack documents: decide every training sequence.",
     "train": "Train the model on the plan; continues from the last checkpoint.",
     "extend": "Train on at greater lengths, with YaRN, as `extend:` has it.",
+    "supervised": "Train on the conversations of `supervised:`, on their answers alone.",
     "export": "Write the model as a Hugging Face checkpoint, its tokenizer beside it.",
     "report": "Draw the report, one HTML file.",
 }
@@ -110,7 +111,7 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
     for manifest in manifests:
         metrics = manifest["metrics"]
         for told in metrics.get("runs", [metrics]):
-            if "validation" in told:
+            if told.get("validation"):
                 _print_validation(manifest["stage"], told["validation"])
     if names[-1].endswith("report"):
         report = (recipe.directory / names[-1] / "report.html").resolve()
@@ -250,7 +251,7 @@ def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption
     _run(loaded, ["sample", "projects", "classifiers", "curate", "curate-report"], "curate")
 
 
-for _name in ("tokenizer", "encode", "plan", "train", "extend", "export", "report"):
+for _name in ("tokenizer", "encode", "plan", "train", "extend", "supervised", "export", "report"):
     _stage_command(_name)
 app.command()(make_publish(_load, _run))
 app.command()(verify)

@@ -13,6 +13,7 @@ from pipelines.stages import (
     publish,
     report,
     sample,
+    supervised,
     tokenizer,
     train,
 )  # fmt: skip
@@ -38,6 +39,7 @@ def stages(recipe: Recipe, last: str = "publish") -> list[Stage]:
         plan.STAGE,
         train.STAGE,
         *([extend.STAGE] if recipe.extend else ()),
+        *([supervised.stage(recipe)] if recipe.supervised else ()),
         export.stage(recipe),
         publish.STAGE,
     ]

@@ -208,6 +208,25 @@ def extended(context: Context, manifests: Manifests) -> list[str]:
     ]
 
 
+def supervised(context: Context, manifests: Manifests) -> list[str]:
+    """The conversations, what was left out of them, and the loss on answers held out."""
+    metrics = manifests["supervised"]["metrics"]
+    told = metrics["conversations"]
+    steps, evaluations = _metrics(context.input("supervised") / "metrics.jsonl")
+    rows = [
+        ["conversations", f"{told['kept']:,}"],
+        ["tokens", f"{told['tokens']:,}"],
+        ["… of answers, which count for the loss", f"{told['answers']:,}"],
+        *([f"left out: {reason}", f"{count:,}"] for reason, count in told["left_out"].items()),
+    ]
+    return [
+        "<h2>Conversations</h2>",
+        table(["", ""], rows),
+        charts.loss(steps, evaluations),
+        *_held_out(metrics),
+    ]
+
+
 def _held_out(metrics: dict) -> list[str]:
     """Losses on held-out documents, by domain and by the language of the documents."""
 
@@ -255,5 +274,6 @@ SECTIONS: tuple[tuple[tuple[str, ...], Callable[[Context, Manifests], list[str]]
     (("plan",), packed),
     (("train",), training),
     (("train", "extend"), extended),
+    (("supervised",), supervised),
     (("export",), samples),
 )

@@ -77,10 +77,12 @@ def follow(place: Path | None = None, rank: int = 0, count: int = 1) -> None:
     """
     from model.parallel import join
     from pipelines.recipe import Recipe
-    from pipelines.stages import extend, train
+    from pipelines.stages import extend, supervised, train
     from pipelines.training import start_training
 
-    prepare = {"train": train.prepare, "extend": extend.prepare}
+    prepare = {
+        "train": train.prepare, "extend": extend.prepare, "supervised": supervised.prepare,
+    }  # fmt: skip
     while True:
         with join(place, rank, count) as ranks:
             told = ranks.tell()
