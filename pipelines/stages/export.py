@@ -1,5 +1,6 @@
 """Write the trained model as a Hugging Face checkpoint, its tokenizer beside it."""
 
+import json
 import shutil
 
 from pipelines.recipe import Recipe
@@ -33,6 +34,11 @@ def _run(context: Context) -> Result:
     export_checkpoint(config, state, target)
     for name in _TOKENIZER:
         shutil.copyfile(context.input("tokenizer") / name, target / name)
+    if recipe.extend:
+        path = target / "tokenizer_config.json"
+        settings = json.loads(path.read_text("utf-8"))
+        settings["model_max_length"] = recipe.longest_context()
+        path.write_text(json.dumps(settings, ensure_ascii=False, indent=2), "utf-8")
     bar.at(1)
 
     # What a reader of the report sees of the model, from the exported files themselves.

@@ -1,8 +1,11 @@
 """The stage `extend`: longer sequences of the same tokens, from the trained weights, with YaRN."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -104,6 +107,26 @@ def test_a_killed_extension_goes_on_to_the_same_bytes(extended, trained):
 
 
 @pytest.mark.slow
+def test_two_ranks_of_torchrun_do_one_extension_after_another_to_the_same_weights(
+    extended, trained
+):
+    run = trained("ranks")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+         "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr",
+         "127.0.0.1", "-m", "pipelines.cli", "extend", "tiny.yaml"],
+        cwd=run.directory, env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        {path: sum_ for path, sum_ in x.bytes("extend").items() if "validation.json" not in path}
+        for x in (run, extended)
+    )
+    assert ours == theirs and "1/final/model.safetensors" in ours
+
+
+@pytest.mark.slow
 def test_the_export_is_of_the_extended_weights(extended):
     from safetensors.torch import load_file
 
@@ -112,6 +135,8 @@ def test_the_export_is_of_the_extended_weights(extended):
     folder = extended.out / "export" / "checkpoint"
     config = json.loads((folder / "config.json").read_text())
     assert config["rope_scaling"]["factor"] == 3
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == 192
     name = "model.embed_tokens.weight"
     weights = [
         load_file(path / "model.safetensors")[name]

@@ -55,7 +55,7 @@ SUPERVISED = {
     "final_learning_rate": 1e-4,
     "batch_size": 4,
     "micro_batch_size": 2,
-    "validation": {"fraction": 0.1, "sequences": 4},
+    "validation": {"fraction": 0.1, "sequences": 16},
 }
 
 
