@@ -10,6 +10,9 @@ training loop. Then it reads rows of 256, asked at the end, with the key at eigh
 - with YaRN and trained on for a tenth of the steps at 256 tokens, which is what the stage `extend`
   does (section 4.3 of the DeepSeek-V3 report, figure 8).
 
+Seen (one thread of two busy cores, 6 minutes): 100% at 64 tokens; at 256 0% as trained, at every
+depth, 100% with YaRN alone and after training on, and 100% at 64 still.
+
 A key is retrieved if all its digits are the likeliest ones. Nothing here is timed against anything:
 the claims are accuracies. `python tests/benchmarks/bench_passkey.py [--quick]`.
 """
@@ -185,7 +188,7 @@ def main() -> None:
     print()
     print(f"passkey_{LONG}_extended {means[f'{LONG} tokens, extended']:.3f} 0.95")
     gain = means[f"{LONG} tokens, extended"] - means[f"{LONG} tokens, as trained"]
-    print(f"passkey_{LONG}_gain {gain:.3f} 0.1")
+    print(f"passkey_{LONG}_gain {gain:.3f} 0.5")
     print(f"passkey_{SHORT}_extended {means[f'{SHORT} tokens, extended']:.3f} 0.95")
 
 
