@@ -27,6 +27,7 @@ from model.kernels.switch import enabled
 from model.linear import Linear
 from model.norm import RMSNorm
 from model.recompute import is_remaking, made_by, recipe_of
+from model.sample_attention import by_sample
 
 # Queries a block: small enough to skip most of the masked half, large enough for fast products.
 BLOCK = 128
@@ -130,10 +131,17 @@ class Attention(nn.Module):
         self.kv_b_proj = Linear(self.latent, heads * (self.plain + self.value), precision)
         self.o_proj = Linear(heads * self.value, size, precision, keep="e5m6")
 
-    def forward(self, x: Tensor, table: Tensor, cache: LatentCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        table: Tensor,
+        cache: LatentCache | None = None,
+        samples: Tensor | None = None,
+    ) -> Tensor:
         """x: [b, l, d] to [b, l, d]; `table` [l, r / 2] turns these positions.
 
-        With a cache, x continues the tokens remembered there and is remembered in turn.
+        With a cache, x continues the tokens remembered there and is remembered in turn. With
+        `samples` (int [b, l]), a token sees only those of its own sample; then there is no cache.
         """
         if self.compressed_query:
             q = _up(self.q_b_proj, self.q_a_layernorm(self.q_a_proj(x)))
@@ -149,10 +157,18 @@ class Attention(nn.Module):
         if past == 0:
             # Equations 1 to 5, then 10.
             kv = _up(self.kv_b_proj, latent).unflatten(-1, (self.heads, -1))
-            out = decoupled_attention(q, kv, k_rotary, table, self.scale)
+            if samples is None:
+                out = decoupled_attention(q, kv, k_rotary, table, self.scale)
+            else:
+                tables = table.expand(len(x), *table.shape)
+                out = by_sample(self._attend, samples, q, kv, k_rotary, tables)
         else:
             out = self._attend_to_latents(q, table, cache)
         return self.o_proj(out.flatten(2))
+
+    def _attend(self, q: Tensor, kv: Tensor, k_rotary: Tensor, tables: Tensor) -> Tensor:
+        """The same for pieces of rows that lie at one place: their tables are one."""
+        return decoupled_attention(q, kv, k_rotary, tables[0], self.scale)
 
     def _attend_to_latents(self, q: Tensor, table: Tensor, cache: LatentCache) -> Tensor:
         """New tokens after cached ones, without making a key or a value. Gives [b, l, h, v]."""

@@ -34,11 +34,18 @@ class Block(nn.Module):
             self.mlp = FeedForward(config.hidden_size, config.intermediate_size, precision)
 
     def forward(
-        self, x: Tensor, table: Tensor, real: Tensor | None, cache: LatentCache | None
+        self,
+        x: Tensor,
+        table: Tensor,
+        real: Tensor | None,
+        cache: LatentCache | None,
+        samples: Tensor | None = None,
     ) -> tuple[Tensor, RouterStatistics | None]:
-        """`table` turns the rotary pairs, `real` marks tokens for router statistics (or None)."""
+        """`table` turns the rotary pairs, `real` marks tokens for router statistics (or None);
+        `samples` are hidden from each other.
+        """
         with remaking() if self.recompute and torch.is_grad_enabled() else nullcontext():
-            x = x + self.self_attn(self.input_layernorm(x), table, cache)
+            x = x + self.self_attn(self.input_layernorm(x), table, cache, samples)
             normal = self.post_attention_layernorm(x)
             if not self.moe:
                 return x + self.mlp(normal), None

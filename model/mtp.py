@@ -47,11 +47,12 @@ class MultiTokenModule(Block):
         table: Tensor,
         real: Tensor | None = None,
         cache: LatentCache | None = None,
+        samples: Tensor | None = None,
     ) -> tuple[Tensor, RouterStatistics | None]:
         """hidden: [b, l, d] of the depth before, embedding: [b, l, d] of the tokens k later.
 
         Gives the normalised representation [b, l, d], both the head's input and the next depth's.
         """
         joined = torch.cat([self.enorm(embedding), self.hnorm(hidden)], -1)
-        x, statistics = self(self.eh_proj(joined), table, real, cache)
+        x, statistics = self(self.eh_proj(joined), table, real, cache, samples)
         return self.shared_head["norm"](x), statistics

@@ -14,7 +14,9 @@ are JSON in bytes, never pickles. On the CPU they travel by gloo. `ALONE` is one
 any of it.
 """
 
+import functools
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -115,19 +117,37 @@ def launched() -> bool:
 def join(place: Path | None = None, rank: int = 0, count: int = 1) -> Iterator[Ranks]:
     """Meet the other ranks, and part from them at the end.
 
-    They meet at the file `place` as rank `rank` of `count` or, without one, where and as what the
-    environment tells; a process that was not launched as a rank is `ALONE`.
+    They meet at the file `place`, once, as rank `rank` of `count` or, without one, where and as
+    what the environment tells, any number of times; a process that was not launched as a rank is
+    `ALONE`.
     """
     if place is None and not launched():
         yield ALONE
         return
-    at = {} if place is None else {"init_method": place.as_uri(), "rank": rank, "world_size": count}
     with _told():
-        dist.init_process_group("gloo", timeout=PATIENCE, **at)
+        if place is None:
+            store, rank, count = _environment()
+            # What an earlier meeting left in the store would be taken for this one's.
+            at = {"store": dist.PrefixStore(f"meeting {next(_MEETINGS)}", store)}
+        else:
+            at = {"init_method": place.as_uri()}
+        dist.init_process_group("gloo", timeout=PATIENCE, rank=rank, world_size=count, **at)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+_MEETINGS = itertools.count()
+
+
+@functools.cache
+def _environment() -> tuple[dist.Store, int, int]:
+    """The store that the ranks of the environment share, this one's rank, and how many there are.
+
+    It is kept: rank 0 may be who serves it.
+    """
+    return next(dist.rendezvous("env://", timeout=PATIENCE))
 
 
 @contextmanager

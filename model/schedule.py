@@ -20,7 +20,8 @@ from torch import Tensor
 
 from model.train_config import TrainConfig
 
-# input_ids, labels [b, L] int64; document_ids, source_ids [b, L] int32; sequence_index [b] int64
+# input_ids, labels [b, L] int64; document_ids, source_ids [b, L] int32; sequence_index [b] int64;
+# and sample_ids [b, L] int32 where the samples of a row are to be hidden from each other.
 Batch = dict[str, Tensor]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.parallel import Ranks
 from model.schedule import Batch, Step, Supply
-from model.transformer import Transformer, count_labels
+from model.transformer import Transformer, count_labels, count_mtp_labels
 
 
 @dataclass
@@ -58,7 +58,8 @@ def run_batch(
     batch = _load(supply, step, pieces)
     labels, real = batch["labels"], batch["document_ids"] >= 0
     depths = len(model.mtp_modules)
-    counted = [count_labels(labels), *(count_labels(labels[:, k:]) for k in range(1, depths + 1))]
+    samples = batch.get("sample_ids")
+    counted = [count_labels(labels), *count_mtp_labels(labels, samples, depths)]
     # max: with no label at all the sums are 0 too.
     tokens, *mtp_tokens = (max(int(n), 1) for n in ranks.add(counted))
     scale = 2.0 ** math.ceil(math.log2(tokens))
@@ -67,7 +68,8 @@ def run_batch(
     token_losses = [labels.new_empty((0, step.length), dtype=torch.float32)]
     for start in range(0, labels.shape[0], step.micro):
         part = slice(start, start + step.micro)
-        losses = model.losses(batch["input_ids"][part], labels[part], real[part])
+        own = None if samples is None else samples[part]
+        losses = model.losses(batch["input_ids"][part], labels[part], real[part], own)
         main_mean = losses.main / tokens
         mtp_means = [v / n for v, n in zip(losses.mtp, mtp_tokens, strict=True)]
         mtp_mean = sum(mtp_means) / depths if depths else main_mean.new_zeros(())

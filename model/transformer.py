@@ -97,18 +97,20 @@ class Transformer(nn.Module):
         input_ids: Tensor,
         real: Tensor | None = None,
         caches: list[LatentCache] | None = None,
+        samples: Tensor | None = None,
     ) -> tuple[Tensor, list[RouterStatistics]]:
         """input_ids: [b, L] int64 to hidden states [b, L, d] after the final norm.
 
         `real` (bool [b, L], False for padding) asks for the statistics of each router; `caches`,
-        one a main layer, hold the tokens that came before.
+        one a main layer, hold the tokens that came before; `samples` (int [b, L], without caches)
+        hides tokens of different numbers from each other.
         """
         start = caches[0].length if caches else 0
         table = self.rotary(start, start + input_ids.shape[1])
         x = self.model["embed_tokens"](input_ids)
         statistics = []
         for i, block in enumerate(self.model["layers"][: self.config.num_hidden_layers]):
-            x, seen = block(x, table, real, caches[i] if caches else None)
+            x, seen = block(x, table, real, caches[i] if caches else None, samples)
             statistics += [seen] if seen else []
         return self.model["norm"](x), statistics
 
@@ -116,13 +118,17 @@ class Transformer(nn.Module):
         """Next-token logits [b, L, vocabulary] of input_ids [b, L]."""
         return self.lm_head(self(input_ids)[0])
 
-    def losses(self, input_ids: Tensor, labels: Tensor, real: Tensor) -> Losses:
+    def losses(
+        self, input_ids: Tensor, labels: Tensor, real: Tensor, samples: Tensor | None = None
+    ) -> Losses:
         """The sums of a micro-batch. input_ids, labels: [b, L] int64; real: bool [b, L].
 
         A label of -100 counts for nothing. Depth k has the labels k places to the left
-        (equation 24) and sees the L - k positions that have a token k later.
+        (equation 24) and sees the L - k positions that have a token k later. With `samples`, rows
+        are samples side by side (see `sample_attention`), and their losses are those that each of
+        them has alone: no depth looks into the next one. Labels must stay inside samples already.
         """
-        hidden, statistics = self(input_ids, real)
+        hidden, statistics = self(input_ids, real, samples=samples)
         head = self.lm_head.weight
         main, token_losses = linear_cross_entropy(hidden.flatten(0, 1), head, labels.flatten())
         mtp, mtp_tokens = [], []
@@ -131,9 +137,14 @@ class Transformer(nn.Module):
             length = input_ids.shape[1] - k
             both = real[:, :length] & real[:, k:]
             ahead = embedding(input_ids[:, k:])
-            hidden, seen = module.predict(hidden[:, :length], ahead, self.rotary(0, length), both)
+            shifted, own = mtp_labels(labels, samples, k), None
+            if samples is not None:
+                own = samples[:, :length]
+                both &= own == samples[:, k:]
+            hidden, seen = module.predict(
+                hidden[:, :length], ahead, self.rotary(0, length), both, samples=own
+            )
             statistics += [seen] if seen else []
-            shifted = labels[:, k:]
             mtp.append(linear_cross_entropy(hidden.flatten(0, 1), head, shifted.flatten())[0])
             mtp_tokens.append(count_labels(shifted))
         zero = main.new_zeros(())
@@ -147,6 +158,19 @@ class Transformer(nn.Module):
             [seen.load for seen in statistics],
             token_losses.view_as(labels),
         )
+
+
+def mtp_labels(labels: Tensor, samples: Tensor | None, depth: int) -> Tensor:
+    """The labels [b, L - depth] of a depth: those so many places on, in the same sample."""
+    shifted = labels[:, depth:]
+    if samples is None:
+        return shifted
+    return shifted.masked_fill(samples[:, :-depth] != samples[:, depth:], IGNORED)
+
+
+def count_mtp_labels(labels: Tensor, samples: Tensor | None, depths: int) -> list[int]:
+    """How many labels of each depth count for its loss."""
+    return [count_labels(mtp_labels(labels, samples, k)) for k in range(1, depths + 1)]
 
 
 def count_labels(labels: Tensor) -> int:

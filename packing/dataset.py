@@ -25,7 +25,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from packing.loader import IGNORE, Loader
 
-_PADDING = {"labels": IGNORE, "document_ids": -1, "source_ids": -1, "sequence_index": -1}
+_PADDING = {
+    "labels": IGNORE,
+    "document_ids": -1,
+    "sample_ids": -1,
+    "source_ids": -1,
+    "sequence_index": -1,
+}
 
 
 def mtp_labels(batch: dict[str, torch.Tensor], depth: int, apart: bool = False) -> torch.Tensor:

@@ -14,7 +14,8 @@ position t: positions run 0 … L - 1 through the row, whatever begins in it, so
 
 Documents in a row see each other: the label of an end-of-document token is the first token of the
 next document. For a supervised plan, open the loader with `apart`: then no label crosses from one
-document into the next, and `document_ids` tell an attention mask where they part.
+document into the next, and batches have `sample_ids` too, which are the `document_ids` and tell the
+model to hide them from each other.
 
 Where the time goes. A row's pieces are gathered in `packing/native/plan_rows.hpp`, about 0.1 µs a
 row and 0.2 for its place in the permutation; `packing/native/rows.hpp` then writes 24 bytes a token
@@ -146,6 +147,8 @@ class Loader:
             self._open(found, k, first)
         self._keep_spans(arrays["labels"], found)
         arrays["sequence_index"] = np.arange(first, last)
+        if self.apart:
+            arrays["sample_ids"] = arrays["document_ids"]
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def batches(self, batch_size: int, consumed: int = 0) -> Iterator[dict[str, torch.Tensor]]:

@@ -57,6 +57,8 @@ WHAT = {
     "encode": "Turn documents into token shards, with fill-in-the-middle on code.",
     "plan": "Mix domains by tokens and pack documents: decide every training sequence.",
     "train": "Train the model on the plan; continues from the last checkpoint.",
+    "extend": "Train on at greater lengths, with YaRN, as `extend:` has it.",
+    "supervised": "Train on the conversations of `supervised:`, on their answers alone.",
     "export": "Write the model as a Hugging Face checkpoint, its tokenizer beside it.",
     "report": "Draw the report, one HTML file.",
 }
@@ -96,8 +98,7 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
             if not console.is_terminal:  # no bars there: say at least what is done
                 line_done = f"{stage.name}: {manifests[-1]['summary']}"
                 console.print(line_done, soft_wrap=True, markup=False, highlight=False)
-    if not any(m["stage"] == "train" and m["fresh"] for m in manifests):
-        dismiss()
+    dismiss()
     table = Table(title=f"{recipe.name}: what was made", title_justify="left")
     for column in ("stage", "result", "where", "time"):
         table.add_column(column, justify="right" if column == "time" else "left")
@@ -111,17 +112,20 @@ def _run(recipe, names: list[str], last: str = "publish") -> None:
         print_models(models["metrics"]["classifiers"], console)
     if last == "curate":
         print_curation(next(m for m in manifests if m["stage"] == "curate"), console)
-    trained = next((m for m in manifests if m["stage"] == "train"), None)
-    if trained is not None:
-        _print_validation(trained["metrics"]["validation"])
+    for manifest in manifests:
+        metrics = manifest["metrics"]
+        for told in metrics.get("runs", [metrics]):
+            if told.get("validation"):
+                _print_validation(manifest["stage"], told["validation"])
     if names[-1].endswith("report"):
         report = (recipe.directory / names[-1] / "report.html").resolve()
         console.print(f"Report: {report}", soft_wrap=True)
 
 
-def _print_validation(validation: dict) -> None:
+def _print_validation(stage: str, validation: dict) -> None:
     """Print the loss on held-out documents beside the entropy of their tokens."""
-    table = Table(title="held-out documents, loss in nats per token", title_justify="left")
+    title = f"{stage}: held-out documents, loss in nats per token"
+    table = Table(title=title, title_justify="left")
     columns = ("domain", "tokens", "loss", "bits per byte", "unigram entropy", "loss / entropy")
     for column in columns:
         table.add_column(column, justify="left" if column == "domain" else "right")
@@ -192,7 +196,12 @@ def _stage_command(name: str) -> None:
     def command(
         recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption = None
     ) -> None:
-        _run(_load(recipe, out, workers, name), [name])
+        loaded = _load(recipe, out, workers, name)
+        if name in ("extend", "supervised") and not getattr(loaded, name):
+            from pipelines.recipe import RecipeError
+
+            raise RecipeError(f"{recipe}: {name}: missing; `gristmill {name}` needs this section")
+        _run(loaded, [name])
 
     app.command(name, help=f"{WHAT[name]} The stages before it must be done.")(command)
 
@@ -246,7 +255,7 @@ def curate(recipe: RecipeArgument, out: OutOption = None, workers: WorkersOption
     _run(loaded, ["sample", "projects", "classifiers", "curate", "curate-report"], "curate")
 
 
-for _name in ("tokenizer", "encode", "plan", "train", "export", "report"):
+for _name in ("tokenizer", "encode", "plan", "train", "extend", "supervised", "export", "report"):
     _stage_command(_name)
 app.command()(make_publish(_load, _run))
 app.command()(verify)

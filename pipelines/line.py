@@ -7,18 +7,20 @@ from pipelines.stages import (
     curate,
     encode,
     export,
+    extend,
     plan,
     projects,
     publish,
     report,
     sample,
+    supervised,
     tokenizer,
     train,
 )  # fmt: skip
 
 NAMES = (
-    "sample", "projects", "classifiers", "curate", "tokenizer", "encode", "plan", "train", "export",
-    "publish", "report",
+    "sample", "projects", "classifiers", "curate", "tokenizer", "encode", "plan", "train", "extend",
+    "supervised", "export", "publish", "report",
 )  # fmt: skip
 
 
@@ -36,7 +38,9 @@ def stages(recipe: Recipe, last: str = "publish") -> list[Stage]:
         encode.STAGE,
         plan.STAGE,
         train.STAGE,
-        export.STAGE,
+        *([extend.STAGE] if recipe.extend else ()),
+        *([supervised.stage(recipe)] if recipe.supervised else ()),
+        export.stage(recipe),
         publish.STAGE,
     ]
     line = line[: [stage.name for stage in line].index(last) + 1]

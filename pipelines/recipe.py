@@ -345,6 +345,82 @@ class TrainSection(Section):
         return self
 
 
+class ExtensionSection(Section):
+    """A training at a greater length: of so many `tokens`, or `steps`, see `stages/extend.py`.
+
+    `factor` of YaRN: the length over the trained one. `mixture`: that of the last phase.
+    """
+
+    length: Annotated[int, Field(ge=8)]
+    tokens: Positive | None = None
+    steps: Positive | None = None
+    factor: Annotated[float, Field(gt=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Positive | None = None
+    micro_batch_size: Positive = 1
+    mixture: dict[Name, Any] | None = None
+
+    def phase(self, last: PhaseSection, tokens: int) -> PhaseSection:
+        """What it is to the plan; last: the phase whose mixture it takes if it has none."""
+        values = {"length": self.length, "tokens": tokens}
+        if self.mixture is None:
+            return last.model_copy(update=values)
+        return PhaseSection.model_validate({**values, "mixture": self.mixture})
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> "ExtensionSection":
+        if (self.tokens is None) == (self.steps is None):
+            raise ValueError("expected `tokens` or `steps`, one of the two")
+        if self.mixture is not None:
+            PhaseSection(length=self.length, tokens=1, mixture=self.mixture)
+        _check_micro(self.batch_size, self.micro_batch_size)
+        return self
+
+
+class ChatSource(Section):
+    """Conversations: a Parquet or JSON-lines file or a folder of them, with a column of messages
+    (`role` and `content`), and `language` if there is one."""
+
+    path: str
+    name: Name
+    messages_field: str = "messages"
+    language: str | None = None
+
+
+class SupervisedSection(Section):
+    """Training on conversations after everything else, see `stages/supervised.py`.
+
+    `length` of the sequences: the greatest trained before. The learning rate falls along a cosine
+    to `final_learning_rate`.
+    """
+
+    sources: Annotated[tuple[ChatSource, ...], Field(min_length=1)]
+    length: Annotated[int, Field(ge=8)] | None = None
+    epochs: Positive = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    final_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
+    batch_size: Positive | None = None
+    micro_batch_size: Positive = 1
+    validation: ValidationSection = ValidationSection()
+
+    @model_validator(mode="after")
+    def _falls(self) -> "SupervisedSection":
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate:g} is above learning_rate "
+                f"{self.learning_rate:g}"
+            )
+        if len({source.name for source in self.sources}) < len(self.sources):
+            raise ValueError("two sources have the same name")
+        _check_micro(self.batch_size, self.micro_batch_size)
+        return self
+
+
+def _check_micro(batch: int | None, micro: int) -> None:
+    if batch is not None and batch % micro:
+        raise ValueError(f"micro_batch_size {micro} does not divide batch_size {batch}")
+
+
 class PublishSection(Section):
     """The Hugging Face dataset: its name, and about how many bytes a file has."""
 
@@ -392,12 +468,22 @@ class Recipe(Section):
     encode: EncodeSection = EncodeSection()
     plan: PlanSection | None = None
     train: TrainSection = TrainSection()
+    extend: tuple[ExtensionSection, ...] = ()
+    supervised: SupervisedSection | None = None
     publish: PublishSection = PublishSection()
 
     @property
     def directory(self) -> Path:
         """Where the run's stages are written: `out`, or runs/NAME."""
         return Path(self.out) if self.out else Path("runs") / self.name
+
+    def trained_length(self) -> int:
+        """The longest sequence of the plan, in tokens."""
+        return max(phase.length for phase in self.plan.phases)
+
+    def longest_context(self) -> int:
+        """The longest sequence that the model is trained on before the supervised stage."""
+        return self.extend[-1].length if self.extend else self.trained_length()
 
     def all_sources(self) -> list["SourceSection | ProjectsSource"]:
         """Sources of documents and of projects."""
@@ -453,7 +539,32 @@ class Recipe(Section):
                     f"encode.fim.span_tokens {self.encode.fim.span_tokens} is longer than a "
                     f"sequence, expected at most plan.phases.{shortest}.length {length}"
                 )
+        self._check_lengths()
         return self
+
+    def _check_lengths(self) -> None:
+        """Each extension is longer than what was trained before, and none is out of reach."""
+        if self.plan is None:
+            return
+        trained = before = self.trained_length()
+        for i, entry in enumerate(self.extend):
+            if entry.length <= before:
+                raise ValueError(
+                    f"extend.{i}.length {entry.length} is no extension, expected more than the "
+                    f"{before} tokens trained before it"
+                )
+            before = entry.length
+            if entry.factor is not None and entry.factor * trained < entry.length:
+                raise ValueError(
+                    f"extend.{i}.factor {entry.factor:g} times the trained length {trained} is "
+                    f"below length {entry.length}, expected at least {entry.length / trained:g}"
+                )
+        length = self.supervised and self.supervised.length
+        if length and length > before:
+            raise ValueError(
+                f"supervised.length {length} is more than was trained before, expected at most "
+                f"{before}"
+            )
 
 
 def _first_error(error: ValidationError) -> str:
@@ -545,11 +656,16 @@ def load_recipe(name: str) -> Recipe:
     return recipe
 
 
-def _places(recipe: Recipe) -> list[tuple[str, "SourceSection | ProjectsSource"]]:
+def _places(recipe: Recipe) -> list[tuple[str, "SourceSection | ProjectsSource | ChatSource"]]:
     """Every source with its key in the recipe."""
     sources = [(f"sources.{i}", source) for i, source in enumerate(recipe.sources)]
     projects = recipe.projects.sources if recipe.projects else ()
-    return sources + [(f"projects.sources.{i}", source) for i, source in enumerate(projects)]
+    chats = recipe.supervised.sources if recipe.supervised else ()
+    return [
+        *sources,
+        *((f"projects.sources.{i}", source) for i, source in enumerate(projects)),
+        *((f"supervised.sources.{i}", source) for i, source in enumerate(chats)),
+    ]
 
 
 def _training_texts(recipe: Recipe) -> list[tuple[str, str]]:

@@ -172,25 +172,81 @@ def packed(context: Context, manifests: Manifests) -> list[str]:
 def training(context: Context, manifests: Manifests) -> list[str]:
     """Losses over the run and on held-out documents, rates, and the experts' load."""
     steps, evaluations = _metrics(context.input("train") / "metrics.jsonl")
-    validation = manifests["train"]["metrics"]["validation"]
+    metrics = manifests["train"]["metrics"]
     return [
         "<h2>Training</h2>",
         charts.loss(steps, evaluations),
         "<p>Held-out documents. The unigram entropy is the loss of a model that knows only how "
         "frequent each token is in the same documents; generated problems are left out where the "
         "recipe says so.</p>",
-        table(
-            ["domain", "tokens", "loss (nats)", "unigram entropy", "ratio"],
-            [
-                [domain, f"{v['tokens']:,}", f"{v['loss']:.3f}", f"{v['unigram_entropy']:.3f}",
-                 f"{v['ratio']:.1%}" if v["ratio"] is not None else "-"]
-                for domain, v in validation.items()
-            ],
-        ),
+        *_held_out(metrics),
         *spikes_section(context.recipe.directory, steps),
         charts.rates(steps),
         charts.expert_load(steps),
+    ]
+
+
+def extended(context: Context, manifests: Manifests) -> list[str]:
+    """The longer contexts, and what the model is on the same held-out documents after each."""
+    runs = manifests["extend"]["metrics"]["runs"]
+    rows = [
+        [f"{run['length']:,}", f"{run['factor']:g}", f"{run['steps']:,}", f"{run['tokens']:,}",
+         f"{run['loss']:.3f}"]
+        for run in runs
     ]  # fmt: skip
+    stages = [manifests["train"]["metrics"], *runs]
+    losses = [
+        [domain, *(f"{told['validation'][domain]['loss']:.3f}" for told in stages)]
+        for domain in stages[0]["validation"]
+        if all(domain in told["validation"] for told in stages)
+    ]
+    return [
+        "<h2>Longer contexts</h2>",
+        table(["length", "YaRN's factor", "steps", "tokens", "last loss"], rows),
+        "<p>Losses on held-out documents, at the length of training: before and after.</p>",
+        table(["domain", "train", *(f"{run['length']:,}" for run in runs)], losses),
+    ]
+
+
+def supervised(context: Context, manifests: Manifests) -> list[str]:
+    """The conversations, what was left out of them, and the loss on answers held out."""
+    metrics = manifests["supervised"]["metrics"]
+    told = metrics["conversations"]
+    steps, evaluations = _metrics(context.input("supervised") / "metrics.jsonl")
+    rows = [
+        ["conversations", f"{told['kept']:,}"],
+        ["tokens", f"{told['tokens']:,}"],
+        ["… of answers, which count for the loss", f"{told['answers']:,}"],
+        *([f"left out: {reason}", f"{count:,}"] for reason, count in told["left_out"].items()),
+    ]
+    return [
+        "<h2>Conversations</h2>",
+        table(["", ""], rows),
+        charts.loss(steps, evaluations),
+        *_held_out(metrics),
+    ]
+
+
+def _held_out(metrics: dict) -> list[str]:
+    """Losses on held-out documents, by domain and by the language of the documents."""
+
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    domains = [
+        [domain, f"{v['tokens']:,}", f"{v['loss']:.3f}", number(v["bits_per_byte"], ".3f"),
+         f"{v['unigram_entropy']:.3f}", number(v["ratio"], ".1%")]
+        for domain, v in metrics["validation"].items()
+    ]  # fmt: skip
+    languages = [
+        [language, f"{v['tokens']:,}", f"{v['loss']:.3f}", number(v["bits_per_byte"], ".3f")]
+        for language, v in metrics["languages"].items()
+    ]
+    columns = ["tokens", "loss (nats)", "bits per byte"]
+    return [
+        table(["domain", *columns, "unigram entropy", "ratio"], domains),
+        table(["language", *columns], languages),
+    ]
 
 
 def _metrics(path: Path) -> tuple[list[dict], list[dict]]:
@@ -217,5 +273,7 @@ SECTIONS: tuple[tuple[tuple[str, ...], Callable[[Context, Manifests], list[str]]
     (("encode",), holes),
     (("plan",), packed),
     (("train",), training),
+    (("train", "extend"), extended),
+    (("supervised",), supervised),
     (("export",), samples),
 )

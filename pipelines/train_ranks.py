@@ -72,20 +72,31 @@ def follows() -> bool:
 
 
 def follow(place: Path | None = None, rank: int = 0, count: int = 1) -> None:
-    """Do what rank 0 tells, which is one training or nothing."""
+    """Do what rank 0 tells, one training after another until it tells nothing; of those that meet
+    at a file, one.
+    """
     from model.parallel import join
     from pipelines.recipe import Recipe
-    from pipelines.stages.train import prepare, start_training
+    from pipelines.stages import extend, supervised, train
+    from pipelines.training import start_training
 
-    with join(place, rank, count) as ranks:
-        told = ranks.tell()
-        if told is not None:
-            recipe = Recipe.model_validate_json(told)
-            start_training(prepare(recipe), recipe.directory / "train", ranks)
+    prepare = {
+        "train": train.prepare, "extend": extend.prepare, "supervised": supervised.prepare,
+    }  # fmt: skip
+    while True:
+        with join(place, rank, count) as ranks:
+            told = ranks.tell()
+            if told is None:
+                return
+            recipe = Recipe.model_validate_json(told["recipe"])
+            training = prepare[told["stage"]](recipe, told["part"])
+            summary = start_training(training, ranks)
+        if place is not None or summary["status"] == "interrupted":
+            return
 
 
 def dismiss() -> None:
-    """Tell the ranks that torchrun started that there is nothing to train."""
+    """Tell the ranks that torchrun started that there is nothing more to train."""
     from model.parallel import join, launched
 
     if launched():

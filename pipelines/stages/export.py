@@ -1,9 +1,11 @@
 """Write the trained model as a Hugging Face checkpoint, its tokenizer beside it."""
 
+import json
 import shutil
 
 from pipelines.recipe import Recipe
 from pipelines.runner import Context, Result, Stage
+from pipelines.training import config_of, last_weights
 
 PROMPTS = ("def __init__(self, ", "The function returns ", "Problem: ")
 _TOKENIZER = (
@@ -21,18 +23,23 @@ def _run(context: Context) -> Result:
     from model.export import export_checkpoint
     from model.generate import generate
     from model.transformer import Transformer
-    from pipelines.shapes import model_config
     from tok import Encoder
 
     bar = context.bar("checkpoint", 2)
     recipe = context.recipe
     encoder = Encoder.load(context.input("tokenizer"))
-    config = model_config(recipe.train, encoder.vocab_size)
-    state = load_file(context.input("train") / "final" / "model.safetensors")
+    _, weights = last_weights(recipe)
+    config = config_of(weights)
+    state = load_file(weights / "model.safetensors")
     target = context.directory / "checkpoint"
     export_checkpoint(config, state, target)
     for name in _TOKENIZER:
         shutil.copyfile(context.input("tokenizer") / name, target / name)
+    if recipe.extend:
+        path = target / "tokenizer_config.json"
+        settings = json.loads(path.read_text("utf-8"))
+        settings["model_max_length"] = recipe.longest_context()
+        path.write_text(json.dumps(settings, ensure_ascii=False, indent=2), "utf-8")
     bar.at(1)
 
     # What a reader of the report sees of the model, from the exported files themselves.
@@ -63,4 +70,6 @@ def _config(recipe: Recipe) -> dict:
     return {"preset": recipe.train.preset, "model": recipe.train.model, "bos": recipe.encode.bos}
 
 
-STAGE = Stage("export", 1, ("tokenizer", "train"), _config, _run)
+def stage(recipe: Recipe) -> Stage:
+    """The stage: it writes the weights of the last stage that trains."""
+    return Stage("export", 1, ("tokenizer", last_weights(recipe)[0]), _config, _run)

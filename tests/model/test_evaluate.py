@@ -74,3 +74,41 @@ def test_a_set_without_bytes_or_without_text_has_no_bits_per_byte(small, build, 
     assert "bits_per_byte" not in found["unknown"]
     assert found["specials"]["bits_per_byte"] is None and found["specials"]["bytes"] == 0
     assert (found["nothing"]["loss"], found["nothing"]["tokens"]) == (0.0, 0)
+
+
+def test_a_set_s_labels_are_told_apart_by_group(small, build, sets):
+    model = build(small())
+    batches, sizes = sets
+
+    def group_of(batch):  # by the label itself; those of 80 and above are of no group
+        labels = batch["labels"]
+        return torch.where(labels < 80, labels % 3, -1)
+
+    names = ("zero", "one", "two")
+    grouped = EvaluationSet(lambda: batches, sizes, names, group_of)
+    found = evaluate(model, {"a": grouped})["a"]
+    plain = evaluate(model, {"a": EvaluationSet(lambda: batches, sizes)})["a"]
+    groups = found.pop("groups")
+    assert found == plain and list(groups) == list(names)
+    for number, name in enumerate(names):
+        total = count = read = 0
+        for batch in batches:
+            each = torch.nn.functional.cross_entropy(
+                model.logits(batch["input_ids"]).flatten(0, 1).double(),
+                batch["labels"].flatten(),
+                reduction="none",
+            )
+            labels = batch["labels"].flatten()
+            mine = (labels >= 0) & (labels < 80) & (labels % 3 == number)
+            total, count = total + each[mine].sum().item(), count + int(mine.sum())
+            read += int(sizes[labels[mine]].sum())
+        entry = groups[name]
+        assert (entry["tokens"], entry["bytes"]) == (count, read) and count
+        assert entry["loss"] == pytest.approx(total / count, rel=1e-5)
+        assert entry["bits_per_byte"] == pytest.approx(total / math.log(2) / read, rel=1e-5)
+
+
+def test_a_group_without_labels_is_not_there(small, build, sets):
+    batches, _ = sets
+    entry = EvaluationSet(lambda: batches, None, ("all", "none"), lambda b: b["labels"] * 0)
+    assert list(evaluate(build(small()), {"a": entry})["a"]["groups"]) == ["all"]

@@ -79,7 +79,8 @@ class PackedRun:
             batch["labels"].append(labels)
             for k, name in enumerate(("input_ids", "document_ids", "source_ids")):
                 batch[name].append([token[k] for token in tokens])
-        return batch | {"sequence_index": list(range(first, last))}
+        batch["sequence_index"] = list(range(first, last))
+        return batch | ({"sample_ids": batch["document_ids"]} if apart else {})
 
 
 def write_packed(

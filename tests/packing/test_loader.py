@@ -51,7 +51,9 @@ def test_batches_are_what_the_plan_says_token_by_token(run, apart):
         assert as_lists(batch) == run.batch_of(first, last, apart)
     kinds = {name: tensor.dtype for name, tensor in loader.batch(0, 1).items()}
     assert kinds == dict.fromkeys(("input_ids", "labels", "sequence_index"), torch.int64) | dict(
-        dict.fromkeys(("document_ids", "source_ids"), torch.int32)
+        dict.fromkeys(
+            ("document_ids", "source_ids", *(("sample_ids",) if apart else ())), torch.int32
+        )
     )
 
 

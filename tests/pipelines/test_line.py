@@ -95,6 +95,22 @@ def test_training_learns_and_is_recorded(finished):
     assert all(v["ratio"] == v["loss"] / v["unigram_entropy"] for v in validation.values())
 
 
+def test_losses_by_language_add_up_to_those_by_domain(finished):
+    metrics = finished.manifest("train")["metrics"]
+    assert {"python"} <= set(metrics["validation"]["code"]["languages"])
+    for entry in metrics["validation"].values():
+        parts = entry["languages"].values()
+        assert sum(part["tokens"] for part in parts) == entry["tokens"]
+        total = sum(part["tokens"] * part["loss"] for part in parts)
+        assert total / entry["tokens"] == pytest.approx(entry["loss"], rel=1e-9)
+    everything = metrics["languages"].values()
+    assert sum(part["tokens"] for part in everything) == sum(
+        entry["tokens"] for entry in metrics["validation"].values()
+    )
+    page = (finished.out / "report" / "report.html").read_text("utf-8")
+    assert all(f"<td>{language}</td>" in page for language in metrics["languages"])
+
+
 def test_transformers_loads_the_checkpoint_and_its_tokenizer(finished):
     transformers = pytest.importorskip("transformers")
     folder = finished.out / "export" / "checkpoint"

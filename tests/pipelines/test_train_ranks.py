@@ -107,14 +107,16 @@ def test_a_rank_that_dies_ends_the_stage_with_one_line(before_training):
 def test_the_documents_of_a_position_are_those_of_its_pieces(finished):
     import pyarrow.parquet as pq
 
-    from pipelines.stages.train import _documents, prepare
+    from pipelines.stages.train import prepare
+    from pipelines.training import documents_at
 
-    loader = prepare(read_recipe(finished)).loader
+    training = prepare(read_recipe(finished))
+    loader = training.loader
     ids = set()
     for shard in finished.out.glob("encode/*.documents.parquet"):
         ids |= set(pq.read_table(shard, columns=["id"])["id"].to_pylist())
     for position in (0, len(loader) - 1):
-        found = _documents(loader, finished.out / "encode", position)
+        found = documents_at(training, position)
         assert len(found) == len(loader.pieces(position)) > 0
         assert set(found) <= ids
 
