@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from model.attention import rotary_table, softmax_scale
-from model.config import preset
 from model.long_context import extend_context
+from model.presets import preset
 
 
 def test_deepseek_v3_s_own_configuration_comes_out():
