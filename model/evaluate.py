@@ -47,7 +47,8 @@ def _evaluate_one(model: Transformer, entry: EvaluationSet, ranks: Ranks) -> dic
         if i % ranks.count != ranks.rank:
             continue
         labels = batch["labels"]
-        losses = model.losses(batch["input_ids"], labels, batch["document_ids"] >= 0)
+        inputs = batch["input_ids"], labels, batch["document_ids"] >= 0
+        losses = model.losses(*(t.to(model.lm_head.weight.device) for t in inputs))
         read = 0
         if entry.token_bytes is not None:
             read = int(entry.token_bytes[labels[labels >= 0]].sum())
