@@ -38,6 +38,9 @@ def _softmax_gradient(
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(labels + row)
     logits += row * vocabulary
+    # A label outside gives a loss that shows, and reads nothing that isn't a logit.
+    known = (label >= 0) & (label < vocabulary)
+    picked = tl.load(logits + label, mask=known, other=float("nan")).to(tl.float32)
     lane = tl.arange(0, BLOCK)
     highest = tl.full((BLOCK,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
@@ -50,12 +53,9 @@ def _softmax_gradient(
         highest = higher
     level = tl.max(highest, 0)
     total = tl.sum(total * tl.exp(highest - level), 0)
-    # A label outside gives a loss that shows, and reads nothing that isn't a logit.
-    known = (label >= 0) & (label < vocabulary)
-    picked = tl.load(logits + label, mask=known, other=float("nan")).to(tl.float32)
     tl.store(losses + row, tl.log(total) + (level - picked))
     if WANTED:
-        tl.debug_barrier()  # the label's logit is read before it is overwritten
+        tl.debug_barrier()  # all have read the label's logit before one overwrites it
         for start in range(0, vocabulary, BLOCK):
             at = start + lane
             x = tl.load(logits + at, mask=at < vocabulary, other=float("-inf")).to(tl.float32)
