@@ -57,11 +57,13 @@ def _evaluate_one(model: Transformer, entry: EvaluationSet, ranks: Ranks) -> dic
             continue
         labels = batch["labels"]
         real, samples = batch["document_ids"] >= 0, batch.get("sample_ids")
-        losses = model.losses(batch["input_ids"], labels, real, samples)
+        inputs = batch["input_ids"], labels, real, samples
+        device = model.lm_head.weight.device
+        losses = model.losses(*(None if t is None else t.to(device) for t in inputs))
         counted = labels >= 0
         group = torch.full_like(labels, -1) if entry.group_of is None else entry.group_of(batch)
         group = group[counted] % own.shape[1]
-        own[0].index_add_(0, group, losses.token_losses[counted].double())
+        own[0].index_add_(0, group, losses.token_losses.cpu()[counted].double())
         own[1].index_add_(0, group, torch.ones_like(group, dtype=torch.float64))
         if entry.token_bytes is not None:
             own[2].index_add_(0, group, entry.token_bytes[labels[counted]].double())

@@ -60,8 +60,11 @@ def fp8_linear(x: Tensor, weight: Tensor, keep: str = "e4m3") -> Tensor:
 def fp8_grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
     """Rows times their expert's matrix in FP8. x: [rows, k] sorted by expert, weight: [E, n, k].
 
-    `counts` [E] says how many rows each expert has; they sum to `rows`. Gives [rows, n].
+    `counts` [E] says how many rows each expert has; they sum to `rows`, ValueError if not. Gives
+    [rows, n].
     """
+    if sum(counts) != len(x):
+        raise ValueError(f"experts have {sum(counts)} rows in all, x has {len(x)}")
     return _Fp8Products.apply(x, weight, counts, "e4m3", True)
 
 

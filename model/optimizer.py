@@ -57,7 +57,7 @@ def prepare_state(optimizer: torch.optim.AdamW, moments: torch.dtype | None = No
         for parameter in group["params"]:
             if not optimizer.state[parameter]:
                 optimizer.state[parameter] = {
-                    "step": torch.zeros((), dtype=torch.float32),
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                     "exp_avg": torch.zeros_like(parameter, dtype=moments),
                     "exp_avg_sq": torch.zeros_like(parameter, dtype=moments),
                 }

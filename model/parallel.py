@@ -67,7 +67,8 @@ class Ranks:
             return
         for bucket in _buckets(parameters):
             size = sum(p.numel() for p in bucket)
-            flat = bucket[0].new_zeros(-(-size // self.count) * self.count)
+            # On the CPU, wherever the gradients are: gloo exchanges no others.
+            flat = torch.zeros(-(-size // self.count) * self.count, dtype=bucket[0].dtype)
             views = flat[:size].split([p.numel() for p in bucket])
             for parameter, view in zip(bucket, views, strict=True):
                 if parameter.grad is not None:

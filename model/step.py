@@ -52,8 +52,9 @@ def run_batch(
     """Add the gradients of a step's objective to the model's, which must be none.
 
     `sources` is how many source ids there are, 0 to leave them out. Raises ValueError for a batch
-    that is not what the step says.
+    that is not what the step says. A batch is on the CPU; micro-batches go where the model is.
     """
+    device = model.lm_head.weight.device
     pieces = ranks.share(-(-step.size // step.micro))
     batch = _load(supply, step, pieces)
     labels, real = batch["labels"], batch["document_ids"] >= 0
@@ -68,8 +69,9 @@ def run_batch(
     token_losses = [labels.new_empty((0, step.length), dtype=torch.float32)]
     for start in range(0, labels.shape[0], step.micro):
         part = slice(start, start + step.micro)
-        own = None if samples is None else samples[part]
-        losses = model.losses(batch["input_ids"][part], labels[part], real[part], own)
+        own = None if samples is None else samples[part].to(device)
+        inputs = batch["input_ids"][part], labels[part], real[part]
+        losses = model.losses(*(t.to(device) for t in inputs), own)
         main_mean = losses.main / tokens
         mtp_means = [v / n for v, n in zip(losses.mtp, mtp_tokens, strict=True)]
         mtp_mean = sum(mtp_means) / depths if depths else main_mean.new_zeros(())
@@ -80,8 +82,8 @@ def run_batch(
         mtp += float(mtp_mean.detach())
         balance += balance_mean.item()
         for total, load in zip(loads, losses.loads, strict=True):
-            total += load
-        token_losses.append(losses.token_losses)
+            total += load.cpu()
+        token_losses.append(losses.token_losses.cpu())
     ranks.add_gradients(model.parameters())
     torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / scale)
     each = torch.cat(token_losses)

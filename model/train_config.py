@@ -5,11 +5,15 @@ most 1, a number of tokens above that. So a small run and DeepSeek-V3's are writ
 `decay: 0.3`, `decay: 4.3e12`. What the settings mean at each step is in `schedule.py`.
 """
 
+import os
 from dataclasses import dataclass
+
+import torch
 
 from model.linear import PRECISIONS
 
 MOMENTS = ("float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class TrainConfig:
     the weights of that decay per update, taken every `average_every` updates. `recompute` trades
     time for memory in the backward pass. `eval_every` 0 evaluates only at the end;
     `checkpoint_every` 0 saves only at the end; the newest `keep_checkpoints` are kept, and those
-    whose step `keep_every` divides. `threads` sets torch's threads, None leaves them.
+    whose step `keep_every` divides. `threads` sets torch's threads, None leaves them. `device` is
+    where the model is: cpu, cuda, or auto, a GPU if there is one; another one rounds differently.
     """
 
     batch_size: int
@@ -81,6 +86,7 @@ class TrainConfig:
     log_every: int = 1
     seed: int = 0
     threads: int | None = None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -115,6 +121,7 @@ class TrainConfig:
             "precision": (self.precision in PRECISIONS, f"one of {PRECISIONS}"),
             "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
             "log_every": (self.log_every >= 1, "at least 1"),
+            "device": (self.device in DEVICES, f"one of {DEVICES}"),
             "threads": (self.threads is None or self.threads >= 1, "at least 1, or null"),
         }
         amounts = ("decay", "mtp_switch", "bias_update_until")
@@ -126,9 +133,27 @@ class TrainConfig:
                 raise ValueError(f"training configuration: {name} is {found}, expected {expected}")
 
 
-# What may differ between a run and its continuation, for it does not change the weights.
+def find_device(name: str, rank: int = 0) -> torch.device:
+    """The device of that name for this rank: on a machine with several GPUs they share them out.
+
+    Raises ValueError where a GPU is asked for and torch sees none.
+    """
+    here = torch.cuda.is_available()
+    if name == "cuda" and not here:
+        raise ValueError(
+            "training configuration: device is cuda, but torch sees no GPU here; expected auto or "
+            "cpu, or a driver and a build of torch that see it"
+        )
+    if name == "cpu" or not here:
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", rank))
+    return torch.device("cuda", local % torch.cuda.device_count())
+
+
+# What may differ between a run and its continuation: it changes what is trained by rounding only.
 UNBOUND = {
     "checkpoint_every",
+    "device",
     "keep_checkpoints",
     "keep_every",
     "eval_every",

@@ -18,6 +18,12 @@ a checkpoint and returns.
 
 With `ranks`, each process calls `train` with the same arguments and all give the same summary; rank
 0 alone writes (`parallel` says how they share a batch).
+
+On a GPU (`TrainConfig.device`) are the model, its gradients, the optimizer's moments and one
+micro-batch at a time; counters, the average and whatever is written are on the CPU. What passes
+between the products is float32 there too: FP8 products, and what is kept for their backward pass,
+come from the kernels, but norms, attention, head and router run in float32, which is right and
+slow. No GPU has run this loop yet.
 """
 
 import contextlib
@@ -47,7 +53,7 @@ from model.parallel import ALONE, Ranks
 from model.record import Record, cut_back
 from model.schedule import Batch, Course, Step, Supply
 from model.step import BatchResult, run_batch
-from model.train_config import UNBOUND, Tail, TrainConfig
+from model.train_config import UNBOUND, Tail, TrainConfig, find_device
 from model.transformer import Transformer, initialize
 
 __all__ = ["Batch", "EvaluationSet", "Supply", "Tail", "TrainConfig", "evaluate", "train"]
@@ -87,7 +93,8 @@ def train(
     if train_config.threads is not None:
         torch.set_num_threads(train_config.threads)
     course = Course(supply, train_config)
-    run = _Run(model_config, train_config, course, start)
+    device = find_device(train_config.device, ranks.rank)
+    run = _Run(model_config, train_config, course, start, device)
     ranks.agree(run.settings())
     leads = ranks.rank == 0
     root = out / "checkpoints"
@@ -140,7 +147,7 @@ def train(
                     writer.save(run.step, run.tensors(), run.state(run.counters()))
             if stopping and not last:
                 return run.summary("interrupted")
-    folders = {"final": dict(run.model.state_dict())}
+    folders = {"final": {name: t.cpu() for name, t in run.model.state_dict().items()}}
     if run.average is not None:
         folders["average"] = run.average.tensors
     if leads:
@@ -167,12 +174,18 @@ class _Run:
     """The state of a run: everything that a checkpoint holds."""
 
     def __init__(
-        self, model_config: ModelConfig, config: TrainConfig, course: Course, start: Path | None
+        self,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        course: Course,
+        start: Path | None,
+        device: torch.device,
     ) -> None:
         self.config, self.course = config, course
         self.model = Transformer(model_config, config.precision, config.recompute)
         initialize(self.model, config.seed, config.embedding_scale)
         self.start = None if start is None else _begin_from(self.model, start)
+        self.model.to(device)  # drawn on the CPU, so from the same numbers everywhere
         self.optimizer = make_optimizer(
             self.model,
             config.betas,

@@ -51,6 +51,9 @@ class Losses:
 class Transformer(nn.Module):
     """A DeepSeek-V3 for `config`; `precision` is that of its linear layers, fp32 or fp8.
 
+    What flows between layers has the weights' dtype, float32, on a GPU as well: there FP8 products
+    take the kernels and give float32, and everything else is computed in it.
+
     `recompute` trains in less memory and a little slower, to the same gradients.
     """
 
@@ -84,13 +87,14 @@ class Transformer(nn.Module):
         return [layer.mlp.gate for layer in self.model["layers"] if layer.moe]
 
     def rotary(self, start: int, stop: int) -> Tensor:
-        """The rotary table of these positions, in the precision of the weights."""
+        """The rotary table of these positions, in the precision of the weights and beside them."""
         if stop > self.config.max_position_embeddings:
             raise ValueError(
                 f"sequence of {stop} tokens is longer than max_position_embeddings, "
                 f"{self.config.max_position_embeddings}"
             )
-        return rotary_table(self.config, start, stop, self.lm_head.weight.dtype)
+        weight = self.lm_head.weight
+        return rotary_table(self.config, start, stop, weight.dtype).to(weight.device)
 
     def forward(
         self,

@@ -325,6 +325,7 @@ class TrainSection(Section):
     keep_every: Annotated[int, Field(ge=0)] = 0
     eval_every: Positive = 200
     threads: Positive | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     ranks: Positive = 1
     wandb: str | None = None
 

@@ -8,6 +8,7 @@ import html
 import json
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -265,6 +266,22 @@ def samples(context: Context, manifests: Manifests) -> list[str]:
     ]
 
 
+def kernels(context: Context, manifests: Manifests) -> list[str]:
+    """The roofline and the compiled resources of the FP8 kernels, folded; none without Triton."""
+    if find_spec("triton") is None:
+        return []
+    from pipelines.kernels_cli import roofline_section
+
+    used = context.recipe.train.precision == "fp8"
+    return [
+        "<h2>GPU kernels</h2>",
+        f"<p>This run's products were in {'FP8' if used else 'float32'}. What the FP8 kernels "
+        "could reach on Hopper GPUs, from published rates and from their machine code; nothing of "
+        "it was measured, and nothing depends on this run.</p>",
+        f"<details><summary>Floors and resources</summary>{roofline_section()}</details>",
+    ]
+
+
 SECTIONS: tuple[tuple[tuple[str, ...], Callable[[Context, Manifests], list[str]]], ...] = (
     (("projects",), projects),
     (("classifiers",), classifiers),
@@ -275,5 +292,6 @@ SECTIONS: tuple[tuple[tuple[str, ...], Callable[[Context, Manifests], list[str]]
     (("train",), training),
     (("train", "extend"), extended),
     (("supervised",), supervised),
+    (("train",), kernels),
     (("export",), samples),
 )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # What may change between two parts of one run without making it another run.
 NOT_IN_KEY = {
     "checkpoint_every", "keep_checkpoints", "keep_every", "eval_every", "threads", "ranks",
-    "recompute", "wandb",
+    "recompute", "wandb", "device",
 }  # fmt: skip
 # Of the recipe's section: what is not the trainer's, or reaches it in another form.
 _NOT_SETTINGS = {"preset", "model", "micro_batch_size", "threads", "ranks", "wandb"}
@@ -199,6 +199,7 @@ def run_training(context: Context, prepare: Callable[[Recipe, int], Training], p
     from model.peak import measure_peak
     from model.record import check_wandb
     from model.schedule import Course
+    from model.train_config import find_device
 
     recipe, section, name = context.recipe, context.recipe.train, context.stage.name
     if section.wandb is not None:
@@ -226,7 +227,7 @@ def run_training(context: Context, prepare: Callable[[Recipe, int], Training], p
         with lead(section.ranks) as ranks:
             if training.settings.threads is not None:
                 torch.set_num_threads(training.settings.threads)
-            peak = measure_peak()
+            peak = measure_peak(device=find_device(training.settings.device, ranks.rank))
             ranks.tell({"recipe": recipe.model_dump_json(), "stage": name, "part": part})
             summary = start_training(
                 training, ranks, progress=on_line, peak=peak, wandb=section.wandb

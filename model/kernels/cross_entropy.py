@@ -22,7 +22,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model.kernels.accepted import NUMBERS, expect
 from model.kernels.compile import Build
+from model.kernels.rounding import cast
 
 # Columns at a time, and warps. Not tuned at run time: trying would spoil the block, which is
 # changed in place.
@@ -36,6 +38,9 @@ def _softmax_gradient(
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(labels + row)
     logits += row * vocabulary
+    # A label outside gives a loss that shows, and reads nothing that isn't a logit.
+    known = (label >= 0) & (label < vocabulary)
+    picked = tl.load(logits + label, mask=known, other=float("nan")).to(tl.float32)
     lane = tl.arange(0, BLOCK)
     highest = tl.full((BLOCK,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
@@ -48,28 +53,34 @@ def _softmax_gradient(
         highest = higher
     level = tl.max(highest, 0)
     total = tl.sum(total * tl.exp(highest - level), 0)
-    picked = tl.load(logits + label).to(tl.float32)
     tl.store(losses + row, tl.log(total) + (level - picked))
     if WANTED:
-        tl.debug_barrier()  # the label's logit is read before it is overwritten
+        tl.debug_barrier()  # all have read the label's logit before one overwrites it
         for start in range(0, vocabulary, BLOCK):
             at = start + lane
             x = tl.load(logits + at, mask=at < vocabulary, other=float("-inf")).to(tl.float32)
             gradient = tl.exp(x - level) / total - (at == label).to(tl.float32)
-            tl.store(logits + at, gradient.to(logits.dtype.element_ty), mask=at < vocabulary)
+            tl.store(logits + at, cast(gradient, logits.dtype.element_ty), mask=at < vocabulary)
 
 
 def softmax_gradient_(logits: Tensor, labels: Tensor, wanted: bool) -> Tensor:
     """Cross-entropy of labels under softmax(logits), and its gradient in the place of the logits.
 
     logits: [rows, vocabulary], contiguous, overwritten by softmax - one-hot if `wanted`; labels:
-    int64 [rows], all of them in the vocabulary. Gives float32 losses [rows].
+    int64 [rows], all of them in the vocabulary (the loss of another is NaN). Gives float32 losses
+    [rows]. Raises ValueError for logits that are not contiguous, and for other types.
     """
+    expect("cross-entropy", "logits", logits, NUMBERS)
+    expect("cross-entropy", "labels", labels, (torch.int64,), logits.shape[:1])
+    if not logits.is_contiguous():
+        raise ValueError(
+            f"cross-entropy: logits have strides {logits.stride()}, expected rows one after another"
+        )
     losses = torch.empty(logits.shape[0], device=logits.device)
     if len(losses):
         _softmax_gradient[(len(losses),)](
             logits,
-            labels,
+            labels.contiguous(),
             losses,
             logits.shape[1],
             WANTED=wanted,

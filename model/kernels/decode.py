@@ -35,7 +35,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model.kernels.accepted import COUNTS, NUMBERS, expect
 from model.kernels.compile import Build, builds, tuned
+from model.kernels.rounding import cast
 
 MULTIPROCESSORS = 132
 # Tokens a split is worth starting for.
@@ -147,7 +149,7 @@ def _merge(
         at = mixed + (i * rows + row) * C + column
         result += share * tl.load(at, mask=column < C, other=0.0)
     result = result / tl.where(total == 0.0, 1.0, total)
-    tl.store(out + row * C + column, result.to(out.dtype.element_ty), mask=column < C)
+    tl.store(out + row * C + column, cast(result, out.dtype.element_ty), mask=column < C)
 
 
 def attend_to_latents(
@@ -179,6 +181,10 @@ def attend_to_latents(
         )
     if pages > 1 and page % PAGE_UNIT:
         raise ValueError(f"pages of {page} tokens, expected a multiple of {PAGE_UNIT}")
+    expect("decoding", "q", q, NUMBERS)
+    expect("decoding", "cache", cache, (q.dtype,))
+    expect("decoding", "table", table, COUNTS, (b, pages))
+    expect("decoding", "lengths", lengths, COUNTS, (b,))
     rows = new * heads
     out = torch.empty(b, new, heads, c, dtype=q.dtype, device=q.device)
     if out.numel() == 0:
@@ -194,8 +200,8 @@ def attend_to_latents(
     _attend[lambda meta: (triton.cdiv(rows, meta["BLOCK_M"]) * parts, splits, b)](
         q.contiguous(),
         cache.contiguous(),
-        table,
-        lengths,
+        table.contiguous(),
+        lengths.contiguous(),
         mixed,
         weight,
         scale * math.log2(math.e),

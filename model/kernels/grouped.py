@@ -30,6 +30,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model.fp8 import scaled_product
+from model.kernels.accepted import COUNTS, E4M3, SCALES, expect
 from model.kernels.compile import tuned
 from model.kernels.product import (
     CONFIGS,
@@ -42,6 +43,9 @@ from model.kernels.product import (
     tensor_map,
     tile_of,
 )
+from model.kernels.rounding import cast
+
+NAME = "grouped FP8 product"
 
 
 @tuned(CONFIGS, key=["N", "K", "SMALL"])
@@ -74,7 +78,7 @@ def _rows_by_expert(
         before = tl.sum(tl.where(every < expert, tiles, 0), 0)
         start = tl.load(starts + expert)
         row = start + (tile - before) * BLOCK_M
-        end = start + tl.load(counts + expert)
+        end = tl.minimum(start + tl.load(counts + expert), M)
         steps = tl.cdiv(K, 128)
         column = tl.program_id(0) * BLOCK_N
         block_row = expert * tl.cdiv(N, 128) + column // 128
@@ -98,7 +102,7 @@ def _rows_by_expert(
         columns = column + tl.arange(0, BLOCK_N)
         tl.store(
             out + rows.to(tl.int64)[:, None] * N + columns[None, :],
-            total.to(out.dtype.element_ty),
+            cast(total, out.dtype.element_ty),
             mask=(rows < end)[:, None] & (columns < N)[None, :],
         )
 
@@ -144,7 +148,7 @@ def _weight_gradients(
     columns = column + tl.arange(0, BLOCK_N)
     tl.store(
         out + expert.to(tl.int64) * M * N + rows.to(tl.int64)[:, None] * N + columns[None, :],
-        total.to(out.dtype.element_ty),
+        cast(total, out.dtype.element_ty),
         mask=(rows < M)[:, None] & (columns < N)[None, :],
     )
 
@@ -165,11 +169,12 @@ def grouped_product(
     """
     (experts, n, k), rows = b.shape, a.shape[0]
     steps, blocks = triton.cdiv(k, TILE), triton.cdiv(n, TILE)
-    _check("a_scale", a_scale, (rows, steps))
-    _check("b_scale", b_scale, (experts, blocks, steps))
-    _check("a", a, (rows, k))
-    _check("starts", starts, (experts,))
-    _check("counts", counts, (experts,))
+    expect(NAME, "a", a, E4M3, (rows, k))
+    expect(NAME, "a_scale", a_scale, SCALES, (rows, steps))
+    expect(NAME, "b", b, E4M3)
+    expect(NAME, "b_scale", b_scale, SCALES, (experts, blocks, steps))
+    expect(NAME, "starts", starts, COUNTS, (experts,))
+    expect(NAME, "counts", counts, COUNTS, (experts,))
     out = torch.empty(rows, n, dtype=out_dtype, device=a.device)
     if 0 in (rows, n, k, experts):
         return out.zero_()
@@ -184,8 +189,8 @@ def grouped_product(
         by_column(a_scale),
         b_scale.contiguous(),
         out,
-        starts,
-        counts,
+        starts.contiguous(),
+        counts.contiguous(),
         experts,
         rows,
         n,
@@ -211,9 +216,11 @@ def grouped_weight_gradient(
     Scales are by tile, [n, p/128] and [k, p/128].
     """
     (m, p), n, experts = a.shape, b.shape[0], len(steps) - 1
-    _check("a_scale", a_scale, (m, triton.cdiv(p, TILE)))
-    _check("b_scale", b_scale, (n, triton.cdiv(p, TILE)))
-    _check("b", b, (n, p))
+    expect(NAME, "a", a, E4M3)
+    expect(NAME, "a_scale", a_scale, SCALES, (m, triton.cdiv(p, TILE)))
+    expect(NAME, "b", b, E4M3, (n, p))
+    expect(NAME, "b_scale", b_scale, SCALES, (n, triton.cdiv(p, TILE)))
+    expect(NAME, "steps", steps, COUNTS)
     out = torch.empty(experts, m, n, dtype=out_dtype, device=a.device)
     if 0 in (m, n, p, experts):
         return out.zero_()
@@ -227,7 +234,7 @@ def grouped_weight_gradient(
         by_column(a_scale),
         by_column(b_scale),
         out,
-        steps,
+        steps.contiguous(),
         m,
         n,
         BLOCKS=False,
@@ -255,13 +262,6 @@ def grouped_weight_gradient_reference(a, a_scale, b, b_scale, steps) -> Tensor:
             scaled_product(a[:, inner], a_scale[:, tiles], b[:, inner], b_scale[:, tiles])
         )
     return torch.stack(products)
-
-
-def _check(name: str, found: Tensor, expected: tuple[int, ...]) -> None:
-    if found.shape != expected:
-        raise ValueError(
-            f"grouped FP8 product: {name} is {list(found.shape)}, expected {list(expected)}"
-        )
 
 
 BUILDS = product_builds(

@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model import fp8
+from model.kernels.accepted import NUMBERS, expect
 from model.kernels.compile import builds, tuned
 from model.kernels.quantize import empty_tiles
 from model.kernels.rounding import TILE, cast, largest, round_tiles, tile_scale
@@ -161,6 +162,8 @@ def dispatch(
     tokens, d = x.shape
     tiles = triton.next_power_of_2(triton.cdiv(d, fp8.TILE))
     _check_width(d)
+    expect("dispatch", "x", x, NUMBERS, (layout.position.shape[0], d))
+    expect("dispatch", "gates", gates, NUMBERS, layout.position.shape)
     q, scale = empty_tiles(x, layout.rows, d)
     if q.numel():
         tensors = x.contiguous(), gates if gates is None else gates.contiguous()
@@ -181,6 +184,8 @@ def combine(rows: Tensor, layout: Plan, gates: Tensor | None = None) -> Tensor:
     """
     (tokens, k), d = layout.position.shape, rows.shape[1]
     _check_width(d)
+    expect("combine", "rows", rows, NUMBERS, (layout.rows, d))
+    expect("combine", "gates", gates, NUMBERS, layout.position.shape)
     out = torch.empty(tokens, d, dtype=rows.dtype, device=rows.device)
     if out.numel():
         tensors = rows.contiguous(), gates if gates is None else gates.contiguous()
@@ -193,6 +198,8 @@ def gate_gradient(grad: Tensor, rows: Tensor, layout: Plan) -> Tensor:
     """The gradient of `combine`'s gates, float32 [T, K]: grad [T, d] times each of the K rows."""
     (tokens, k), d = layout.position.shape, rows.shape[1]
     _check_width(d)
+    expect("gradient of gates", "rows", rows, NUMBERS, (layout.rows, d))
+    expect("gradient of gates", "grad", grad, NUMBERS, (tokens, d))
     out = torch.empty(tokens, k, dtype=torch.float32, device=rows.device)
     if out.numel():
         options = {"K": k, "BLOCK": triton.next_power_of_2(d)}

@@ -43,7 +43,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from model.kernels.accepted import E4M3, SCALES, expect
 from model.kernels.compile import Build, tuned
+from model.kernels.rounding import cast
 
 TILE = 128
 # So many rows of tiles are walked together, column by column: their tiles and those of the columns
@@ -171,7 +173,7 @@ def _product(
     columns = column + tl.arange(0, BLOCK_N)
     tl.store(
         out + rows.to(tl.int64)[:, None] * N + columns[None, :],
-        total.to(out.dtype.element_ty),
+        cast(total, out.dtype.element_ty),
         mask=(rows < M)[:, None] & (columns < N)[None, :],
     )
 
@@ -186,8 +188,9 @@ def product(
     """a b^T: E4M3 [m, k] and [n, k] to [m, n], promoted to float32 after every 128 of k.
 
     a_scale: float32 [m, k/128]; b_scale: by row [n, k/128] or by block [n/128, k/128], rounded up.
-    Raises ValueError for shapes that don't belong together.
+    Raises ValueError for other types and for shapes that don't belong together.
     """
+    check_types(a, a_scale, b, b_scale)
     m, n, k = a.shape[0], b.shape[0], a.shape[1]
     steps = triton.cdiv(k, TILE)
     blocks = b_scale.shape != (n, steps)
@@ -215,6 +218,13 @@ def product(
         TOGETHER=TOGETHER,
     )
     return out
+
+
+def check_types(a: Tensor, a_scale: Tensor, b: Tensor, b_scale: Tensor) -> None:
+    """Raise ValueError unless a and b are E4M3 and their scales float32."""
+    for name, q, scale in (("a", a, a_scale), ("b", b, b_scale)):
+        expect("FP8 product", name, q, E4M3)
+        expect("FP8 product", f"{name}_scale", scale, SCALES)
 
 
 def tensor_map(q: Tensor) -> TensorDescriptor:

@@ -22,6 +22,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model import fp8
+from model.kernels.accepted import E4M3, NUMBERS, SCALES, expect
 from model.kernels.compile import builds, tuned
 from model.kernels.rounding import TILE, round_rows, store_columns
 
@@ -100,6 +101,7 @@ def empty_tiles(x: Tensor, m: int, k: int) -> tuple[Tensor, Tensor]:
 
 def quantize_tiles(x: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
     """x: bfloat16 or float32 [m, k] to E4M3 [m, k] and scales [m, k/128]: 1 x 128 tiles."""
+    expect("quantise tiles", "x", x, NUMBERS)
     x = x.contiguous()
     (m, k), (q, scale) = x.shape, empty_tiles(x, *x.shape)
     grid = lambda meta: (triton.cdiv(k, fp8.TILE), triton.cdiv(m, meta["BLOCK"]))  # noqa: E731
@@ -116,6 +118,7 @@ def quantize_both(
     Gives E4M3 [m, k] and scales [m, k/128], then the transpose in tiles along m: E4M3 [k, m] and
     scales [k, m/128].
     """
+    expect("quantise both", "x", x, NUMBERS)
     x = x.contiguous()
     m, k = x.shape
     rows, columns = empty_tiles(x, m, k), empty_tiles(x, k, m)
@@ -140,8 +143,10 @@ def requantize_columns(
 
 
 def _columns(x: Tensor, x_scale: Tensor | None, power_of_two: bool) -> tuple[Tensor, Tensor]:
-    x = x.contiguous()
     m, k = x.shape
+    expect("quantise columns", "x", x, NUMBERS if x_scale is None else E4M3)
+    expect("quantise columns", "scale", x_scale, SCALES, (m, triton.cdiv(k, fp8.TILE)))
+    x = x.contiguous()
     columns = empty_tiles(x, k, m)
     if x.numel():
         grid = (triton.cdiv(k, fp8.TILE), triton.cdiv(m, fp8.TILE))

@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model import fp8
+from model.kernels.accepted import NUMBERS, expect
 from model.kernels.compile import builds, tuned
 from model.kernels.rounding import TILE, largest, round_tiles, tile_scale
 
@@ -58,6 +59,7 @@ def quantize_blocks(
 
     With `transpose` there follow E4M3 [..., k, n] and its scales [..., k/128, n/128], a view.
     """
+    expect("quantise blocks", "w", w, NUMBERS)
     w = w.contiguous()
     n, k = w.shape[-2:]
     experts = w.shape[0] if w.ndim == 3 else 1

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model import fp8
+from model.kernels.accepted import NUMBERS, expect
 from model.kernels.compile import builds, tuned
 from model.kernels.quantize import empty_tiles
 from model.kernels.rounding import TILE, cast, largest, round_tiles, tile_scale
@@ -77,12 +78,14 @@ def rms_norm_quantize(
     tiles = triton.next_power_of_2(triton.cdiv(d, fp8.TILE))
     if tiles > 64:
         raise ValueError(f"RMSNorm of {d} columns: a row must fit in registers, at most 8192")
+    expect("RMSNorm", "x", x, NUMBERS)
+    expect("RMSNorm", "weight", weight, NUMBERS, (d,))
     q, scale = empty_tiles(x, m, d)
     inverse = torch.empty(m, dtype=torch.float32, device=x.device)
     y = torch.empty_like(x, memory_format=torch.contiguous_format) if write_y else None
     if x.numel():
         rows = max(1, 32 // tiles)
-        tensors = x.contiguous(), weight, q, scale, inverse, y
+        tensors = x.contiguous(), weight.contiguous(), q, scale, inverse, y
         options = {"WRITE_Y": write_y, "POWER_OF_TWO": power_of_two}
         grid = (triton.cdiv(m, rows),)
         norm_kernel[grid](*tensors, m, d, eps, ROWS=rows, TILES=tiles, **options)

@@ -26,6 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model import fp8
+from model.kernels.accepted import E4M3, NUMBERS, SCALES, expect
 from model.kernels.compile import builds, tuned
 from model.kernels.quantize import empty_tiles
 from model.kernels.rounding import TILE, reciprocal, round_rows, store_columns
@@ -176,6 +177,7 @@ def swiglu_quantize_backward(
     [2f, m/128]; h along m, [f, m] and scales [f, m/128]. ValueError for any other f.
     """
     m, f = _check(x, x_scale)
+    expect("SwiGLU backward", "grad", grad, NUMBERS)
     if f % fp8.TILE or grad.shape != (m, f):
         raise ValueError(
             f"SwiGLU backward: gradient {list(grad.shape)} for inputs {list(x.shape)}, expected "
@@ -198,6 +200,8 @@ def _check(x: Tensor, x_scale: Tensor | None) -> tuple[int, int]:
         raise ValueError(
             f"SwiGLU of [{m}, {x.shape[1]}]: expected a multiple of {multiple} columns"
         )
+    expect("SwiGLU", "x", x, NUMBERS if x_scale is None else E4M3)
+    expect("SwiGLU", "x_scale", x_scale, SCALES, (m, 2 * f // fp8.TILE))
     return m, f
 
 

@@ -27,4 +27,4 @@ def _run(context: Context) -> Result:
 
 def stage(name: str, after: tuple[str, ...]) -> Stage:
     """The stage of this name that shows those stages, which must be done."""
-    return Stage(name, 4, after, lambda recipe: {"name": recipe.name}, _run, reads_metrics=True)
+    return Stage(name, 5, after, lambda recipe: {"name": recipe.name}, _run, reads_metrics=True)

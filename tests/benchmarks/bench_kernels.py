@@ -16,6 +16,7 @@ import argparse
 import platform
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -48,10 +49,23 @@ def chip():
 
 def check(case: Case, inputs: tuple) -> str:
     """`equal`, the largest difference where some is allowed, or what is wrong."""
-    found = differences(case.run(*inputs), case.reference(*inputs))
+    found = differences(case.run(*inputs), case.reference(*inputs), case.partial)
     if not all(difference <= case.tolerance for difference in found):  # NaN is wrong too
         return f"WRONG: differs by {found}, allowed {case.tolerance:.2g}"
     return "equal" if not any(found) else f"within {max(found):.1g}"
+
+
+def able(peers: Mapping, inputs: tuple) -> tuple[dict, list[str]]:
+    """Those peers that torch and the chip can run on `inputs`, and why not the others."""
+    found, missing = {}, []
+    for name, function in peers.items():
+        try:
+            function(*inputs)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            missing.append(f"{name}: {str(error).strip().splitlines()[0][:200]}")
+        else:
+            found[name] = function
+    return found, missing
 
 
 def time_in_turn(contenders: dict, inputs: tuple, rounds: int) -> dict[str, float]:
@@ -100,7 +114,7 @@ def run_all(cases: list[Case], device: str, quick: bool) -> int:
     table = Table("case", "shape", "check", title="kernels", title_justify="left")
     for column in ("µs", "TB/s", "TFLOP/s", "peers, µs"):
         table.add_column(column, justify="right")
-    claims, wrong = [], 0
+    claims, absent, wrong = [], [], 0
     rates = chip() if device == "cuda" else None
     for case in cases:
         shapes = [case.small] if device == "cpu" else case.shapes[: 1 if quick else None]
@@ -110,7 +124,9 @@ def run_all(cases: list[Case], device: str, quick: bool) -> int:
             wrong += checked.startswith("WRONG")
             row = [case.name, str(list(shape)), checked]
             if device == "cuda":
-                contenders = {"kernel": case.run, **case.peers}
+                peers, missing = able(case.peers, inputs)
+                absent += [f"{case.name} {list(shape)}: no {why}" for why in missing]
+                contenders = {"kernel": case.run, **peers}
                 times = time_in_turn(contenders, inputs, 2 if quick else ROUNDS)
                 seconds = times.pop("kernel") / 1e3
                 moved, operations = case.moved(shape), case.operations(shape)
@@ -119,13 +135,15 @@ def run_all(cases: list[Case], device: str, quick: bool) -> int:
                 row.append(", ".join(f"{name} {t * 1e3:.1f}" for name, t in times.items()))
                 label = f"{case.name}_{'x'.join(map(str, shape))}"
                 if rates:
-                    least = max(moved / rates.memory, operations / rates.fp8)
+                    least = max(moved / rates.memory, operations / getattr(rates, case.rate))
                     claims.append(f"{label}_share_of_floor {least / seconds:.3f} 0.8")
                 if times:
                     best = min(times.values()) / 1e3
                     claims.append(f"{label}_against_best_peer {best / seconds:.3f} 1.0")
             table.add_row(*row)
     console.print(table)
+    for line in absent:
+        console.print(line, soft_wrap=True, markup=False)
     print(*claims, sep="\n")
     return int(wrong > 0)
 

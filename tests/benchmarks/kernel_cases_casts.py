@@ -91,6 +91,11 @@ def _results(shape, device):
     return _normal(layout.rows, shape[1], device=device), layout, gates
 
 
+def _gradient_and_results(shape, device):
+    rows, layout, _ = _results(shape, device)
+    return _normal(*shape, device=device), rows, layout
+
+
 CASES = [
     Case(
         "quantize_tiles", WIDE, (70, 200), _matrix,
@@ -142,5 +147,13 @@ CASES = [
             permute.combine_reference(rows.float(), layout, gates).to(rows.dtype),
         ),
         lambda s: s[0] * s[1] * 2 * (1 + ACTIVE), tolerance=1e-2,
+    ),
+    Case(
+        "gate_gradient", [(4096, 7168)], (9, 200), _gradient_and_results,
+        lambda *inputs: (permute.gate_gradient(*inputs),),
+        lambda grad, rows, layout: (
+            (grad.float()[:, None] * rows.float()[layout.position.long()]).sum(2),
+        ),
+        lambda s: s[0] * s[1] * 2 * (1 + ACTIVE), tolerance=1e-5,
     ),
 ]  # fmt: skip

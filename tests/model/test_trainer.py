@@ -386,3 +386,34 @@ def test_fp8_is_one_switch_and_trains_nearly_as_well(trainee, tmp_path):
     high, low = (steps(tmp_path / p)[-1]["loss"] for p in ("fp32", "fp8"))
     assert high != low
     assert low == pytest.approx(high, rel=0.1)
+
+
+def test_the_device_may_change_between_two_parts_of_a_run_but_must_be_there(trainee, tmp_path):
+    with pytest.raises(ValueError, match="device is gpu"):
+        trainee.config(device="gpu")
+    for device in ("cpu", "auto"):  # the second goes on with what the first has made
+        changed = trainee.config(device=device, checkpoint_every=1, eval_every=0)
+        assert train(trainee.MODEL, changed, trainee.steps(3), {}, tmp_path)["step"] == 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(trainee, tmp_path):
+    changed = trainee.config(device="cuda")
+    with pytest.raises(ValueError, match="torch sees no GPU here; expected auto or cpu"):
+        train(trainee.MODEL, changed, trainee.steps(1), {}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "fp8"])
+def test_a_gpu_trains_as_the_cpu_does_and_continues(trainee, tmp_path, precision):
+    settings = {"precision": precision, "moments": "bfloat16", "average": 0.9}
+    for device in ("cpu", "cuda"):
+        changed = trainee.config(device=device, checkpoint_every=2, **settings)
+        train(trainee.MODEL, changed, trainee.steps(6), {}, tmp_path / device)
+    ours, theirs = (steps(tmp_path / device) for device in ("cuda", "cpu"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=0.02)
+    # The rest of a run that the CPU began.
+    changed = trainee.config(device="cuda", **settings)
+    assert train(trainee.MODEL, changed, trainee.steps(6), {}, tmp_path / "cpu")["step"] == 6

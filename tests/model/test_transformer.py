@@ -123,3 +123,9 @@ def test_fp8_moves_the_loss_a_little_and_only_through_the_linear_layers(small, b
     assert rounded.lm_head.precision == "fp32"
     assert rounded.mtp_modules[0].eh_proj.precision == "fp32"
     assert all(torch.isfinite(p.grad).all() for p in rounded.parameters() if p.grad is not None)
+
+
+def test_what_a_forward_pass_makes_is_where_the_weights_are(small):
+    """On torch's device without numbers, which mixes with no other, as a GPU doesn't."""
+    model = Transformer(small(first_k_dense_replace=3, rope_scaling=YARN)).to("meta")
+    assert model.logits(torch.zeros(2, 150, dtype=torch.int64, device="meta")).shape[:2] == (2, 150)

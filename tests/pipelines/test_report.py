@@ -96,3 +96,14 @@ def test_holes_are_shown_beside_what_the_recipe_wanted(with_projects):
     assert shown["hole: syntax"][2] == "40.0%" and shown["format: spm"][2] == "50.0%"
     page = (with_projects.out / "report" / "report.html").read_text("utf-8")
     assert f"{fim['changed'] / fim['tokens']:.1%} of which the unbroken text does not" in page
+
+
+def test_the_floors_and_resources_of_the_kernels_are_folded_into_it(finished):
+    pytest.importorskip("triton")
+    from model.kernels.resources import read_table
+
+    page = (finished.out / "report" / "report.html").read_text("utf-8")
+    folded = page.partition("<h2>GPU kernels")[2].partition("<details>")[2].partition("</details>")
+    assert "v3-671b" in folded[0] and "moe-1b" in folded[0] and folded[1]
+    for build in read_table()[1]:
+        assert f"<td>{build}</td>" in folded[0]
