@@ -57,22 +57,24 @@ class _Matrix:
         return self
 
     def times(self, rows: Tensor) -> Tensor:
-        """rows [l, k] times the matrix, as [l, n]; row by row, since after the first it is near."""
+        """rows [l, k] times the matrix, as [l, n]."""
         self._fetch()
-        parts, k, _ = self.by_part.shape
-        if len(rows) == 1:
-            return torch.bmm(rows.expand(parts, 1, k), self.by_part).view(1, -1)
-        each = [torch.bmm(row.expand(parts, 1, k), self.by_part) for row in rows.split(1)]
-        return torch.cat([row.view(1, -1) for row in each])
+        parts, k, share = self.by_part.shape
+        size = len(rows)
+        result = torch.bmm(rows.expand(parts, size, k), self.by_part)
+        if size == 1 or parts == 1:
+            return result.view(size, -1)
+        return result.transpose(0, 1).reshape(size, parts * share)
 
     def add_to(self, x: Tensor, rows: Tensor, scale: float = 1.0) -> None:
         """Add scale times rows [l, k] times the matrix to x [l, n]."""
+        if len(rows) > 1:
+            x.add_(self.times(rows), alpha=scale)
+            return
         self._fetch()
         parts, k, share = self.by_part.shape
-        pairs = [(x, rows)] if len(x) == 1 else zip(x.split(1), rows.split(1), strict=True)
-        for into, row in pairs:
-            spread = row.expand(parts, 1, k)
-            into.view(parts, 1, share).baddbmm_(spread, self.by_part, alpha=scale)
+        spread = rows.expand(parts, 1, k)
+        x.view(parts, 1, share).baddbmm_(spread, self.by_part, alpha=scale)
 
     def _fetch(self) -> None:
         if self.in_order is not None:
@@ -164,16 +166,19 @@ class _Experts:
         config = self.config
         affinity = self.router.times(normal).sigmoid_()
         chosen = choose_experts(affinity, self.bias, config)
-        gates = affinity.gather(1, chosen).tolist()
-        for i, experts in enumerate(chosen.tolist()):
-            own = normal[i : i + 1]
-            gate_up = torch.cat([self.gate_up[expert].times(own) for expert in experts])
-            scale = config.routed_scaling_factor
-            if config.norm_topk_prob:
-                scale /= sum(gates[i]) + 1e-20
-            into, inner = x[i : i + 1], activate(gate_up).split(1)
-            for expert, row, gate in zip(experts, inner, gates[i], strict=True):
-                self.down[expert].add_to(into, row, gate * scale)
+        gates = affinity.gather(1, chosen)
+        if config.norm_topk_prob:
+            gates = gates / (gates.sum(1, keepdim=True) + 1e-20)
+        # By expert, so that one that several tokens chose is read once.
+        pairs = sorted(
+            (expert, i, gate * config.routed_scaling_factor)
+            for i, (experts, own) in enumerate(zip(chosen.tolist(), gates.tolist(), strict=True))
+            for expert, gate in zip(experts, own, strict=True)
+        )
+        rows, into = normal.split(1), x.split(1)
+        inner = activate(torch.cat([self.gate_up[e].times(rows[i]) for e, i, _ in pairs]))
+        for (expert, i, gate), row in zip(pairs, inner.split(1), strict=True):
+            self.down[expert].add_to(into[i], row, gate)
         self.shared.add(x, normal)
 
 
