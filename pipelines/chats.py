@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from curation.document import document_id
 from packing import DOCUMENTS_SCHEMA, write_shard
-from pipelines.recipe import ChatSource
+from pipelines.recipe_training import ChatSource
 from pipelines.texts import find_files, kind_of, split_lines
 from tok import Encoder
 from tok.chat import ChatError, encode_chats

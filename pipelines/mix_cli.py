@@ -211,7 +211,8 @@ def _find(name: str, out: str | None):
     from pydantic import ValidationError
 
     from pipelines.files import read_json
-    from pipelines.recipe import PlanSection, check_trains, find_recipe, read_recipe
+    from pipelines.recipe import check_trains, find_recipe, read_recipe
+    from pipelines.recipe_training import PlanSection
 
     if Path(name).is_dir():
         manifest = read_json(Path(name) / "plan" / "manifest.json")

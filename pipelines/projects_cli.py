@@ -57,7 +57,8 @@ def projects(
     if out is None:
         raise ValueError("--out: missing; expected a folder to write into")
     from pipelines.files import read_json
-    from pipelines.recipe import ProjectsSection, ProjectsSource, Recipe, check_place
+    from pipelines.recipe import Recipe, check_place
+    from pipelines.recipe_data import ProjectsSection, ProjectsSource
     from pipelines.runner import lock, make_progress, run_stage
     from pipelines.stages.projects import STAGE
 

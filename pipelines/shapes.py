@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from model.config import ModelConfig
 from model.presets import PRESETS
-from pipelines.recipe import TrainSection
+from pipelines.recipe_training import TrainSection
 
 VOCAB_MULTIPLE = 128  # of rows in embedding and head: whole tiles for the products
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from packing import PlanConfig, make_plan
 from pipelines.files import read_json, write_json
-from pipelines.recipe import Recipe, TrainSection
+from pipelines.recipe import Recipe
+from pipelines.recipe_training import TrainSection
 from pipelines.runner import Context, StageError, StageInterrupted
 from pipelines.train_ranks import lead
 

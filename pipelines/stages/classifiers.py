@@ -11,7 +11,8 @@ from curation.classifier import report_path
 from curation.readers import Problem, Source, versions
 from curation.remote import is_remote
 from pipelines.classifiers import at_half
-from pipelines.recipe import ClassifierSection, Recipe
+from pipelines.recipe import Recipe
+from pipelines.recipe_data import ClassifierSection
 from pipelines.runner import Context, Result, Stage
 from pipelines.texts import find_files
 

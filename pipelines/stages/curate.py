@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 
 from curation.readers import Problem, Source, SourceError, plan_splits, versions
 from curation.remote import is_remote, shown
-from pipelines.recipe import Recipe, SourceSection
+from pipelines.recipe import Recipe
+from pipelines.recipe_data import SourceSection
 from pipelines.runner import Context, Result, Stage
 from pipelines.steps import build_rounds, build_steps, files_of, fingerprints_of, shipped_data
 

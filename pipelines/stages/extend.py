@@ -13,7 +13,8 @@ tokens that one of training has; the routers' biases stand still.
 
 from typing import TYPE_CHECKING
 
-from pipelines.recipe import PlanSection, Recipe
+from pipelines.recipe import Recipe
+from pipelines.recipe_training import PlanSection
 from pipelines.runner import Context, Result, Stage
 from pipelines.shapes import model_config
 from pipelines.stages.plan import plan_config

@@ -1,7 +1,8 @@
 """Mix and pack: decide every training sequence."""
 
 from packing import Phase, PlanConfig, Share, Validation, make_plan
-from pipelines.recipe import PlanSection, Recipe
+from pipelines.recipe import Recipe
+from pipelines.recipe_training import PlanSection
 from pipelines.runner import Context, Result, Stage
 
 

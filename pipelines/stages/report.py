@@ -6,8 +6,8 @@ up to there, in another folder, so that it never takes the place of the whole on
 
 from pipelines.files import atomic
 from pipelines.page import page, table
+from pipelines.report_sections import SECTIONS
 from pipelines.runner import Context, Result, Stage
-from pipelines.sections import SECTIONS
 
 
 def _run(context: Context) -> Result:

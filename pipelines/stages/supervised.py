@@ -19,7 +19,8 @@ from packing import Phase, PlanConfig, Validation
 from packing.plan import held_out
 from pipelines.chats import DOMAIN, chat_files, write_chats
 from pipelines.files import read_json, write_json
-from pipelines.recipe import Recipe, SupervisedSection
+from pipelines.recipe import Recipe
+from pipelines.recipe_training import SupervisedSection
 from pipelines.runner import Context, Result, Stage, StageError
 from pipelines.training import (
     NOT_IN_KEY,

@@ -15,7 +15,7 @@ import yaml
 
 from curation.classifier import ClassifierSettings
 from pipelines.classifiers import at_half, draw
-from pipelines.recipe import ClassifierSection
+from pipelines.recipe_data import ClassifierSection
 
 SMALL = {"dim": 8, "bucket": 2000, "min_count": 1, "lr": 0.5, "held_out": 0.2}
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipelines.recipe import Recipe, SupervisedSection
+from pipelines.recipe import Recipe
+from pipelines.recipe_training import SupervisedSection
 
 pytestmark = pytest.mark.slow
 

@@ -175,14 +175,14 @@ def test_each_line_says_what_share_of_the_peak_was_used(finished):
     ],
 )
 def test_sizes_of_batches_that_do_not_fit_are_refused(train, message):
-    from pipelines.recipe import TrainSection
+    from pipelines.recipe_training import TrainSection
 
     with pytest.raises(ValueError, match=message):
         TrainSection.model_validate(train)
 
 
 def test_the_published_run_can_be_written_in_a_recipe():
-    from pipelines.recipe import TrainSection
+    from pipelines.recipe_training import TrainSection
 
     section = TrainSection.model_validate(
         {

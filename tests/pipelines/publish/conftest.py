@@ -16,7 +16,9 @@ from curation.document import SCHEMA, document_id
 from packing import Phase, PlanConfig, Validation, make_plan
 from packing.shards import DOCUMENTS_SCHEMA, write_shard
 from pipelines.publish import configs, packed
-from pipelines.recipe import PhaseSection, PlanSection, PublishSection, Recipe, SourceSection
+from pipelines.recipe import Recipe
+from pipelines.recipe_data import PublishSection, SourceSection
+from pipelines.recipe_training import PhaseSection, PlanSection
 from pipelines.stages.publish import describe, licences_of
 
 LICENSES = ["MIT", "Apache-2.0", "GPL-3.0-only", "LicenseRef-own | terms\nof use", None]
