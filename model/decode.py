@@ -24,6 +24,7 @@ from model.attention import LatentCache, rotary_table, softmax_scale
 from model.block import Block
 from model.config import ModelConfig
 from model.feedforward import FeedForward, activate
+from model.kernels.switch import enabled
 from model.moe import MixtureOfExperts, choose_experts
 from model.norm import RMSNorm
 from model.transformer import Transformer
@@ -203,7 +204,9 @@ class Decoder:
     def __init__(self, model: Transformer, capacity: int) -> None:
         self.model, self.config = model, model.config
         self.table = rotary_table(model.config, 0, capacity, model.lm_head.weight.dtype)
-        self.few = FEW if model.precision == "fp32" else 0
+        # Where kernels run, attention's own pass calls the one for decoding.
+        kernels = enabled(model.lm_head.weight, torch.bfloat16)
+        self.few = FEW if model.precision == "fp32" and not kernels else 0
         self.layers = []
         if self.few:
             self.layers = [_Layer(block, model.config) for block in model.model["layers"]]

@@ -221,6 +221,7 @@ def environment(hub, tmp_path) -> dict:
     """What a process needs to take the server for the Hub."""
     return {
         "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": "0",  # for the stub on loopback, and nothing else
         "HF_TOKEN": GOOD,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HOME": str(tmp_path / "hf"),
