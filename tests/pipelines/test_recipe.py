@@ -282,8 +282,12 @@ def test_the_recipes_of_the_readme_can_be_read(tmp_path, monkeypatch):
     blocks = re.findall(r"```yaml\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
     recipes = [yaml.safe_load(block) for block in blocks if block.startswith("name:")]
     assert len(recipes) >= 2
-    parts = [yaml.safe_load(block) for block in blocks if block.startswith(("plan:", "encode:"))]
-    assert len(parts) >= 2
+    parts = [
+        yaml.safe_load(block)
+        for block in blocks
+        if block.startswith(("plan:", "encode:", "train:"))
+    ]
+    assert len(parts) >= 3
     plan = {"phases": [{"length": 4096, "tokens": 10_000, "mixture": {"web": 1.0}}]}
     rest = {"name": "part", "sources": [{"path": "data", "name": "own", "domain": "web"}]}
     recipes += [rest | {"plan": plan, "train": {"preset": "moe-1b"}} | part for part in parts]
