@@ -133,15 +133,6 @@ def _write(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def load_checkpoint(root: Path, tensors: dict[str, Tensor], settings: dict) -> dict | None:
-    """Fill `tensors` in place from the newest undamaged checkpoint under `root`; give its state.
-
-    None if there is no checkpoint at all. Raises what `find_checkpoint` and `read_checkpoint` do.
-    """
-    path = find_checkpoint(root)
-    return None if path is None else read_checkpoint(path, tensors, settings)
-
-
 def find_checkpoint(root: Path) -> Path | None:
     """The newest undamaged checkpoint under `root`, None if there is none at all.
 

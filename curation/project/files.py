@@ -290,11 +290,7 @@ def reason_by_path(path: str) -> str | None:
     *folders, name = path.split("/")
     if any(folder in _VENDORED for folder in folders):
         return "vendored"
-    if any(folder in _BUILT for folder in folders) or folders[:1] in (
-        ["build"],
-        ["target"],
-        ["out"],
-    ):
+    if any(folder in _BUILT for folder in folders) or _BUILT_AT_TOP & set(folders[:1]):
         return "generated"
     if name.lower() in _LOCKS:
         return "lock"

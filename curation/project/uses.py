@@ -104,7 +104,6 @@ _CSHARP_WORDS = frozenset(
     b"nameof default base this null true false into select from let join on equals orderby".split()
 )
 _N = rb"(?<![\w.@])([A-Za-z_]\w*+)"
-_CSHARP_ARGUMENTS = rb"(?:<[\w\s,.<>?\[\]]*>)?"
 _CSHARP_SURE = re.compile(
     rb"(?:\b(?:new|as|is|is\s+not|public|private|protected|internal|static|readonly|override"
     rb"|virtual|abstract|async|ref|out|params|event|operator)\s++|\btypeof\s*+\(\s*+|(?<=\w)<)"

@@ -172,17 +172,7 @@ class Hub:
             try:
                 return self._call(call)
             except _Refused as error:
-                if attempt == TRIES or error.status not in (
-                    None,
-                    408,
-                    409,
-                    412,
-                    429,
-                    500,
-                    502,
-                    503,
-                    504,
-                ):
+                if attempt == TRIES or error.status not in PASSING:
                     raise
             time.sleep(PAUSE * 2 ** (attempt - 1))
 

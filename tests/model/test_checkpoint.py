@@ -6,7 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import CheckpointWriter, find_damage, load_checkpoint, save_checkpoint
+from model.checkpoint import (
+    CheckpointWriter,
+    find_checkpoint,
+    find_damage,
+    read_checkpoint,
+    save_checkpoint,
+)
 
 SETTINGS = {"model": {"size": 4}, "training": {"seed": 1}}
 
@@ -20,6 +26,12 @@ def parts(value: float) -> list[dict[str, torch.Tensor]]:
 
 def blank() -> dict[str, torch.Tensor]:
     return {n: torch.zeros_like(t) for part in parts(1.0) for n, t in part.items()}
+
+
+def load_checkpoint(root, tensors, settings):
+    """The newest undamaged checkpoint, as the trainer reads it."""
+    path = find_checkpoint(root)
+    return None if path is None else read_checkpoint(path, tensors, settings)
 
 
 def save(root, step):
