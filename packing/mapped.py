@@ -6,7 +6,6 @@ byte a document (none where a shard has one source, as a shard of one split most
 spans that count for the loss, nothing where no document has any.
 """
 
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packing.positions import map_file
-from packing.shards import MAGIC
+from packing.shards import HEADER, check_index
 
-_HEADER = struct.Struct("<9sQBQQ")  # see packing.shards
-_INT32 = 4
 _OTHER = "was the plan made from these shards? Make it again (`gristmill plan`)"
 
 
@@ -51,16 +48,8 @@ class MappedShard:
         self._sources = sources
         path = stem.with_name(stem.name + ".idx")
         index = map_file(path)
-        if index.size < _HEADER.size:
-            raise ValueError(f"{path}: {index.size} bytes, too short for an index of token shards")
-        magic, version, dtype, n, documents = _HEADER.unpack_from(index)
-        expected = _HEADER.size + 12 * n + 8 * documents
-        if (magic, version, dtype) != (MAGIC, 1, _INT32) or index.size != expected:
-            raise ValueError(
-                f"{path}: {index.size} bytes, no Megatron-Core index of int32 tokens, or damaged; "
-                "encode again (`gristmill encode`)"
-            )
-        numbers = np.frombuffer(index, np.uint8, offset=_HEADER.size)
+        n = check_index(path, index)
+        numbers = np.frombuffer(index, np.uint8, offset=HEADER.size)
         self.documents: int = n
         self.lengths, self.offsets = numbers[: 4 * n], numbers[4 * n : 12 * n]
         size = self._number(self.offsets, n - 1, 8) + 4 * self._tokens_of(n - 1) if n else 0

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 MAGIC = b"MMIDIDX\x00\x00"
-_HEADER = struct.Struct("<9sQBQQ")
+HEADER = struct.Struct("<9sQBQQ")
 _INT32 = 4
 
 _SPAN = pa.struct([("start", pa.int64()), ("length", pa.int64())])
@@ -43,22 +43,33 @@ def write_index(path: Path, lengths: np.ndarray) -> None:
     offsets = np.zeros(len(lengths), "<i8")
     np.cumsum(lengths[:-1], out=offsets[1:])
     with path.open("wb") as file:
-        file.write(_HEADER.pack(MAGIC, 1, _INT32, len(lengths), len(lengths) + 1))
+        file.write(HEADER.pack(MAGIC, 1, _INT32, len(lengths), len(lengths) + 1))
         file.write(lengths.tobytes())
         file.write((offsets * 4).tobytes())
         file.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
 
 
-def read_index(path: Path) -> np.ndarray:
-    """Read the lengths (int32 [documents]) of `.idx`; raises ValueError when it is no such file."""
-    data = path.read_bytes()
-    if len(data) < _HEADER.size:
+def check_index(path: Path, data: bytes | np.ndarray) -> int:
+    """The number of documents of `.idx`, whose bytes are `data`; their numbers follow `HEADER`.
+
+    Raises ValueError, naming the file, when it is no such index or is damaged.
+    """
+    if len(data) < HEADER.size:
         raise ValueError(f"{path}: {len(data)} bytes, too short for an index of token shards")
-    magic, version, dtype, n, documents = _HEADER.unpack_from(data)
-    expected = _HEADER.size + 4 * n + 8 * n + 8 * documents
+    magic, version, dtype, n, documents = HEADER.unpack_from(data)
+    expected = HEADER.size + 4 * n + 8 * n + 8 * documents
     if (magic, version, dtype) != (MAGIC, 1, _INT32) or len(data) != expected:
-        raise ValueError(f"{path}: not a Megatron-Core index of int32 tokens, or damaged")
-    return np.frombuffer(data, "<i4", n, _HEADER.size)
+        raise ValueError(
+            f"{path}: {len(data)} bytes, not a Megatron-Core index of int32 tokens, or damaged; "
+            "encode again (`gristmill encode`)"
+        )
+    return n
+
+
+def read_index(path: Path) -> np.ndarray:
+    """Read the lengths (int32 [documents]) of `.idx`; raises what `check_index` does."""
+    data = path.read_bytes()
+    return np.frombuffer(data, "<i4", check_index(path, data), HEADER.size)
 
 
 @dataclass(frozen=True)
