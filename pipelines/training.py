@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packing import PlanConfig, make_plan
+from packing import PlanConfig
 from pipelines.files import read_json, write_json
 from pipelines.recipe import Recipe
 from pipelines.recipe_training import TrainSection
 from pipelines.runner import Context, StageError, StageInterrupted
+from pipelines.stages.plan import run_planner
 from pipelines.train_ranks import lead
 
 if TYPE_CHECKING:
@@ -81,13 +82,13 @@ def batch_size_of(recipe: Recipe, given: int | None, length: int) -> int:
     return given or max(1, tokens // length)
 
 
-def write_plan(stems: list[Path], target: Path, config: PlanConfig) -> None:
+def write_plan(context: Context, stems: list[Path], target: Path, config: PlanConfig) -> None:
     """Write a plan into the folder `target`, whole or not at all, unless it is there."""
     if target.is_dir():
         return
     beside = target.with_name(f".writing-{target.name}")
     shutil.rmtree(beside, ignore_errors=True)
-    make_plan(stems, beside, config)
+    run_planner(context, stems, beside, config)
     beside.rename(target)
 
 

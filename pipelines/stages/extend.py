@@ -86,7 +86,7 @@ def _run(context: Context) -> Result:
     recipe = context.recipe
     stems = [path.with_suffix("") for path in context.outputs("encode", ".bin")]
     config = plan_config(extended_plan(recipe), recipe.seed)
-    write_plan(stems, context.directory / "plan", config)
+    write_plan(context, stems, context.directory / "plan", config)
     outputs = sorted((context.directory / "plan").iterdir())
     runs = []
     for part, entry in enumerate(recipe.extend):

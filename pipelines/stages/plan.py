@@ -1,5 +1,7 @@
 """Mix and pack: decide every training sequence."""
 
+from pathlib import Path
+
 from packing import Phase, PlanConfig, Share, Validation, make_plan
 from pipelines.recipe import Recipe
 from pipelines.recipe_training import PlanSection
@@ -26,17 +28,22 @@ def plan_config(section: PlanSection, seed: int) -> PlanConfig:
     )
 
 
-def _run(context: Context) -> Result:
-    recipe = context.recipe
+def run_planner(context: Context, stems: list[Path], out: Path, config: PlanConfig) -> dict:
+    """Plan with the recipe's workers and a bar; see `packing.make_plan`."""
     bar = context.bar("mix and pack")
-    stems = [p.with_suffix("") for p in context.outputs("encode", ".bin")]
-    plan = make_plan(
+    return make_plan(
         stems,
-        context.directory,
-        plan_config(recipe.plan, recipe.seed),
-        workers=recipe.workers,
+        out,
+        config,
+        workers=context.recipe.workers,
         progress=lambda what, done, total: bar.at(done, total, what),
     )
+
+
+def _run(context: Context) -> Result:
+    recipe = context.recipe
+    stems = [p.with_suffix("") for p in context.outputs("encode", ".bin")]
+    plan = run_planner(context, stems, context.directory, plan_config(recipe.plan, recipe.seed))
     sets = [*plan["phases"], *plan["validation"].values()]
     outputs = {context.directory / "plan.json": None}
     outputs |= {context.directory / name: None for entry in sets for name in entry["files"]}

@@ -120,7 +120,7 @@ def _run(context: Context) -> Result:
     told = _encode(context)
     stems = sorted(path.with_suffix("") for path in (directory / "encode").glob("*.bin"))
     if not (directory / "plan").is_dir():
-        write_plan(stems, directory / "plan", plan_of(recipe, stems))
+        write_plan(context, stems, directory / "plan", plan_of(recipe, stems))
     run = run_training(context, prepare, 0)
     made = [*(directory / "encode").iterdir(), *(directory / "plan").iterdir()]
     outputs = [*sorted(made), *run.pop("outputs")]
