@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +112,9 @@ def fingerprint(content: Any) -> str:
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Delete what a killed run left half-written."""
-    for path in directory.rglob(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+    """Delete what a killed run left half-written, files and folders alike."""
+    for path in list(directory.rglob(f".*{TEMPORARY}")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / ".a.txt.123.partial").write_text("half")
     (tmp_path / "deep" / "a.txt").write_text("whole")
+    (tmp_path / "deep" / ".scratch.partial" / "in").mkdir(parents=True)
+    (tmp_path / "deep" / ".scratch.partial" / "in" / ".b.partial").write_text("half")
     remove_temporaries(tmp_path)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.txt"]
 

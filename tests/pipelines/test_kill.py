@@ -68,6 +68,15 @@ def test_a_killed_run_ends_in_the_same_bytes(finished, line, make_run, stage):
     assert not list((run.out / stage).rglob("*.partial"))
 
 
+def test_a_plan_killed_while_it_reads_documents_ends_in_the_same_bytes(finished, line, make_run):
+    run = make_run("killed")
+    for before in line[: line.index("plan")]:
+        shutil.copytree(finished.out / before, run.out / before)
+    kill_in(run, "plan", begun=lambda run, stage: (run.out / stage / ".census.partial").exists())
+    run("plan", "tiny.yaml")
+    assert run.bytes("plan") == finished.bytes("plan")
+
+
 @pytest.mark.parametrize("phase", ["filter", "documents-merge", "documents-apply"])
 def test_curation_killed_in_any_phase_goes_on_with_what_is_not_done(curated, make_run, phase):
     run = make_run("killed")
