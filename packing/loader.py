@@ -33,8 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from packing._native import Shards
-from packing.mapped import MappedShard
+from packing.mapped import TokenShards
 from packing.positions import Pieces, Sequences, read_plan
 
 IGNORE = -100
@@ -46,7 +45,7 @@ class Loader:
     def __init__(
         self,
         sequences: Sequences,
-        shards: list[MappedShard],
+        shards: TokenShards,
         sources: list[str],
         pad: int,
         apart: bool,
@@ -59,7 +58,6 @@ class Loader:
         self.pad = pad
         self.apart = apart
         self._again = again
-        self._shards = Shards(len(shards))
 
     @classmethod
     def open(
@@ -85,7 +83,7 @@ class Loader:
         sources = content["sources"]
         return cls(
             Sequences.open(plan, names),
-            [MappedShard(shards / name, sources) for name in content["shards"]],
+            TokenShards((shards / name for name in content["shards"]), sources),
             sources,
             pad,
             apart,
@@ -140,11 +138,7 @@ class Loader:
             "document_ids": np.empty(shape, np.int32),
             "source_ids": np.empty(shape, np.int32),
         }
-        columns = (found.ends, found.shard, found.document, found.start, found.length)
-        while (k := self._shards.fill(*columns, self.pad, self.apart, *arrays.values())) < len(
-            found.shard
-        ):
-            self._open(found, k, first)
+        self.shards.fill(found, first, self.pad, self.apart, arrays.values())
         self._keep_spans(arrays["labels"], found)
         arrays["sequence_index"] = np.arange(first, last)
         if self.apart:
@@ -158,24 +152,10 @@ class Loader:
             consumed += len(batch["sequence_index"])
             yield batch
 
-    def _open(self, found: Pieces, k: int, first: int) -> None:
-        """Open the shard of a piece; raises ValueError if it is open and so the piece at fault."""
-        number = int(found.shard[k])
-        row = first + int(np.searchsorted(found.ends, k, side="right"))
-        if not 0 <= number < len(self.shards):
-            raise ValueError(
-                f"sequence {row:,} has a piece of shard {number} of {len(self.shards)}: the plan "
-                "is damaged, make it again (`gristmill plan`)"
-            )
-        shard = self.shards[number]
-        if self._shards.is_open(number):
-            piece = (int(column[k]) for column in (found.document, found.start, found.length))
-            raise ValueError(f"sequence {row:,}: {shard.misfit(*piece)}")
-        self._shards.open(number, shard.tokens, shard.lengths, shard.offsets, shard.sources)
-
     def _keep_spans(self, labels: np.ndarray, found: Pieces) -> None:
         """Leave the labels out that no span of their document counts."""
-        limited = [s for s in np.unique(found.shard).tolist() if self.shards[s].loss_spans]
+        shards = self.shards.shards
+        limited = [s for s in np.unique(found.shard).tolist() if shards[s].loss_spans]
         if not limited:
             return
         # Where each piece begins in the batch, its rows end to end.
@@ -186,7 +166,7 @@ class Loader:
         change = np.zeros(labels.size + 1, np.int32)
         free = ~np.isin(found.shard, limited)
         for s in limited:
-            spans = self.shards[s].loss_spans
+            spans = shards[s].loss_spans
             mine = np.flatnonzero(found.shard == s)
             free[mine] = spans.counts_all[found.document[mine]]
             mine = mine[~free[mine]]

@@ -4,8 +4,13 @@ The tokens and the index are the files themselves. Two columns of the documents'
 Parquet and can't be mapped, are read when a shard is first touched and kept small: the sources, a
 byte a document (none where a shard has one source, as a shard of one split mostly has), and the
 spans that count for the loss, nothing where no document has any.
+
+`TokenShards` is all shards of a plan, and makes arrays of tokens from pieces of them, in
+`packing/native/rows.hpp`, without the interpreter's lock.
 """
 
+import threading
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packing.positions import map_file
+from packing._native import Shards
+from packing.positions import Pieces, map_file
 from packing.shards import HEADER, check_index
 
 _OTHER = "was the plan made from these shards? Make it again (`gristmill plan`)"
@@ -136,3 +142,55 @@ class MappedShard:
             f"{self.stem}: the plan wants tokens {start:,} … {start + length - 1:,} of document "
             f"{document:,}, and there are {has}: {_OTHER}"
         )
+
+
+class TokenShards:
+    """The shards of a plan; the tables of each are read when a piece first asks for it.
+
+    Any number of threads may ask at once.
+    """
+
+    def __init__(self, stems: Iterable[Path], sources: list[str]):
+        """stems: in the order of the plan; sources: the plan's list. Raises as `MappedShard`."""
+        self.shards = [MappedShard(stem, sources) for stem in stems]
+        self._native = Shards(len(self.shards))
+        self._opening = threading.Lock()
+
+    def fill(
+        self, found: Pieces, first: int, pad: int, apart: bool, arrays: Collection[np.ndarray]
+    ) -> None:
+        """Fill `input_ids`, `labels`, `document_ids` and `source_ids`, all [sequences, L].
+
+        first: the position of the first sequence, for messages. Raises ValueError for a piece that
+        is not in its shard.
+        """
+        columns = (found.ends, found.shard, found.document, found.start, found.length)
+        self._until_all(found, first, lambda: self._native.fill(*columns, pad, apart, *arrays))
+
+    def tokens(self, found: Pieces, first: int) -> np.ndarray:
+        """The tokens of pieces end to end, int32 [sum of their lengths]; otherwise as `fill`."""
+        columns = (found.shard, found.document, found.start, found.length)
+        tokens = np.empty(np.maximum(found.length, 0).sum(dtype=np.int64), np.int32)
+        self._until_all(found, first, lambda: self._native.copy(*columns, tokens))
+        return tokens
+
+    def _until_all(self, found: Pieces, first: int, work: Callable[[], int]) -> None:
+        """Work, opening the shards on which it stops; `work` gives the piece that it stopped on."""
+        before = -1
+        while (k := work()) < len(found.shard):
+            number = int(found.shard[k])
+            row = first + int(np.searchsorted(found.ends, k, side="right"))
+            if not 0 <= number < len(self.shards):
+                raise ValueError(
+                    f"sequence {row:,} has a piece of shard {number} of {len(self.shards)}: the "
+                    "plan is damaged, make it again (`gristmill plan`)"
+                )
+            shard = self.shards[number]
+            if k == before:  # its shard is open
+                piece = (int(column[k]) for column in (found.document, found.start, found.length))
+                raise ValueError(f"sequence {row:,}: {shard.misfit(*piece)}")
+            with self._opening:
+                if not self._native.is_open(number):
+                    of = shard.tokens, shard.lengths, shard.offsets, shard.sources
+                    self._native.open(number, *of)
+            before = k

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 
 from curation.project.imports import Import
-from curation.project.tree import Tree, folder_of, join, one_of, used_of
+from curation.project.tree import MOST_ALIKE, Tree, folder_of, join, one_of, used_of
 
 
 def _by_full_name(
@@ -46,8 +46,21 @@ def jvm_files(project: Tree, path: str, one: Import) -> list[str]:
     parts = one.name.split(".")
     for end in range(len(parts), max(len(parts) - 3, 0), -1):  # nested classes, static members
         if found := names.get(".".join(parts[:end])):
-            return one_of(path, found)
+            return one_of(path, found) if java else _overloads(path, found)
     return []
+
+
+def _overloads(path: str, found: list[str]) -> list[str]:
+    """The nearest file that defines a name, or several side by side.
+
+    A function may be defined for several types, in several files of a package: to import its name
+    is to import all of them. Of several folders (the same for several platforms) one is meant.
+    """
+    folders: dict[str, list[str]] = defaultdict(list)
+    for other in found if len(found) <= MOST_ALIKE else []:
+        folders[folder_of(other)].append(other)
+    nearest = one_of(path, [files[0] for files in folders.values()])
+    return [other for one in nearest for other in folders[folder_of(one)]]
 
 
 def own_jvm_files(project: Tree, path: str) -> list[str]:

@@ -23,14 +23,16 @@ class Shards {
       throw nb::value_error("arrays of different numbers of documents");
     // An empty array has no address; it is open all the same.
     static const int32_t none = 0;
-    shards_[number] = {tokens.shape(0) ? tokens.data() : &none, tokens.shape(0), lengths.data(),
-                       offsets.data(), documents, static_cast<const uint8_t*>(sources.data()),
-                       bytes, sources.shape(0) == 1};
+    if (is_open(number)) return;
     kept_.push_back(nb::make_tuple(tokens, lengths, offsets, sources));
+    rows::open(shards_[number],
+               {tokens.shape(0) ? tokens.data() : &none, tokens.shape(0), lengths.data(),
+                offsets.data(), documents, static_cast<const uint8_t*>(sources.data()), bytes,
+                sources.shape(0) == 1});
   }
 
   bool is_open(size_t number) const {
-    return number < shards_.size() && shards_[number].tokens != nullptr;
+    return number < shards_.size() && rows::is_open(shards_[number]);
   }
 
   size_t fill(Array<int64_t> ends, Array<int32_t> shard, Array<int64_t> document,
@@ -58,6 +60,18 @@ class Shards {
                       {ids.data(), labels.data(), documents.data(), sources.data()});
   }
 
+  size_t copy(Array<int32_t> shard, Array<int64_t> document, Array<int64_t> start,
+              Array<int32_t> length,
+              nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> tokens) const {
+    const size_t pieces = shard.shape(0);
+    if (document.shape(0) != pieces || start.shape(0) != pieces || length.shape(0) != pieces)
+      throw nb::value_error("arrays that don't belong together");
+    nb::gil_scoped_release release;
+    return rows::copy(shards_.data(), shards_.size(),
+                      {nullptr, shard.data(), document.data(), start.data(), length.data()},
+                      pieces, tokens.data(), tokens.shape(0));
+  }
+
  private:
   std::vector<rows::Shard> shards_;
   std::vector<nb::tuple> kept_;
@@ -80,7 +94,10 @@ void bind_rows(nb::module_& m) {
            nb::arg("document_ids").noconvert(), nb::arg("source_ids").noconvert(),
            "Fill the rows of four arrays [rows, L]. `ends` is the running number of pieces of the "
            "rows. Returns the number of pieces, or, having stopped there, that of the first piece "
-           "whose shard is not open, that its shard does not have, or that does not fit its row.");
+           "whose shard is not open, that its shard does not have, or that does not fit its row.")
+      .def("copy", &Shards::copy, nb::arg("shard"), nb::arg("document"), nb::arg("start"),
+           nb::arg("length"), nb::arg("tokens").noconvert(),
+           "Write the tokens of pieces end to end into an array; returns as `fill` does.");
 }
 
 }  // namespace gristmill

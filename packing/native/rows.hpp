@@ -1,4 +1,5 @@
-// Rows of a batch, filled piece by piece from mapped shards: the loader's loop over tokens.
+// Rows of a batch, filled piece by piece from mapped shards: the loader's loop over tokens. And the
+// same tokens bare, as rows are published.
 //
 // A piece costs three look-ups (its offset and length in the shard's index, its document's source)
 // and one pass over its tokens; a row is written to its end, with labels and padding, while it is in
@@ -6,9 +7,11 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace gristmill::rows {
 
@@ -16,7 +19,7 @@ constexpr int64_t kIgnored = -100;
 
 // A shard as it lies in memory. The index's numbers stand at odd places, so they are copied out.
 struct Shard {
-  const int32_t* tokens = nullptr;  // null: not open yet
+  const int32_t* tokens = nullptr;  // null: not open yet; written last, see `is_open`
   size_t token_count = 0;
   const uint8_t* lengths = nullptr;  // int32 [documents], in tokens
   const uint8_t* offsets = nullptr;  // int64 [documents], in bytes
@@ -41,6 +44,18 @@ struct Batch {
   int32_t* documents;
   int32_t* sources;
 };
+
+// Another thread may be opening it: who sees the tokens sees the rest.
+inline bool is_open(const Shard& shard) {
+  return std::atomic_ref(const_cast<Shard&>(shard).tokens).load(std::memory_order_acquire) !=
+         nullptr;
+}
+
+inline void open(Shard& shard, Shard from) {
+  const int32_t* tokens = std::exchange(from.tokens, nullptr);
+  shard = from;
+  std::atomic_ref(shard.tokens).store(tokens, std::memory_order_release);
+}
 
 template <typename T>
 T load(const uint8_t* from, size_t at) {
@@ -80,7 +95,7 @@ inline size_t fill(const Shard* shards, size_t shard_count, const Pieces& pieces
     const auto end = static_cast<size_t>(pieces.ends[row]);
     for (int32_t number = 0; piece < end; ++piece, ++number) {
       const auto s = static_cast<size_t>(pieces.shard[piece]);  // a negative one is too large
-      if (s >= shard_count || shards[s].tokens == nullptr) return piece;
+      if (s >= shard_count || !is_open(shards[s])) return piece;
       const int32_t* tokens =
           find(shards[s], pieces.document[piece], pieces.start[piece], pieces.length[piece]);
       const auto length = static_cast<size_t>(pieces.length[piece]);
@@ -100,6 +115,22 @@ inline size_t fill(const Shard* shards, size_t shard_count, const Pieces& pieces
     std::fill(sources + at, sources + width, -1);
   }
   return piece;
+}
+
+// Write the tokens of pieces end to end. Returns as `fill` does; `room`: of `out`, in tokens.
+inline size_t copy(const Shard* shards, size_t shard_count, const Pieces& pieces, size_t count,
+                   int32_t* out, size_t room) {
+  for (size_t piece = 0; piece < count; ++piece) {
+    const auto s = static_cast<size_t>(pieces.shard[piece]);
+    if (s >= shard_count || !is_open(shards[s])) return piece;
+    const auto length = static_cast<size_t>(pieces.length[piece]);
+    const int32_t* tokens =
+        find(shards[s], pieces.document[piece], pieces.start[piece], pieces.length[piece]);
+    if (tokens == nullptr || length > room) return piece;
+    out = std::copy(tokens, tokens + length, out);
+    room -= length;
+  }
+  return count;
 }
 
 }  // namespace gristmill::rows

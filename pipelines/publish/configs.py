@@ -161,7 +161,7 @@ def _file(split: str, number: int, count: int) -> str:
 
 
 def packed_jobs(
-    sequences: packed.Sequences, plan: dict, shard_bytes: int, read: int = 256
+    packed_rows: packed.PackedRows, plan: dict, shard_bytes: int, read: int = 256
 ) -> list[dict]:
     """The files of the configurations of sequences: those of each phase, and of validation.
 
@@ -173,7 +173,7 @@ def packed_jobs(
         folder = f"data/packed/{phase['name']}" if several else "data/packed"
         n = phase["sequences"]
         taken = min(read, n)
-        tables = sequences.rows(phase["name"], 0, taken, first) if n else ()
+        tables = packed_rows.rows(phase["name"], 0, taken, first) if n else ()
         size = written_bytes(tables, packed.SCHEMA) / max(taken, 1) * n
         count = max(1, min(round(size / shard_bytes), n))
         for k in range(count):
@@ -234,9 +234,9 @@ def write_file(
         writer = Writer(temporary, SCHEMAS[config])
         other = Writer(temporary_aside, SCHEMAS[config])
         if config == "packed":
-            sequences = packed.Sequences(Path(plan), Path(shards), directory / IDS)
+            packed_rows = packed.PackedRows(Path(plan), Path(shards), directory / IDS)
             for part in job["parts"]:
-                for table in sequences.rows(*part):
+                for table in packed_rows.rows(*part):
                     writer.add(table)
         else:
             for ids, parents, table in (rows for p in job["parts"] for rows in READ[config](p)):

@@ -9,7 +9,6 @@ Everything is mapped, nothing is loaded: memory is that of a batch of rows, what
 sequences, documents or shards. Cost: about 2 µs a piece and 20 µs a row, before compression.
 """
 
-import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packing.draws import Permutation
-from packing.plan import ROWS_IN_FILE
-from packing.shards import Shard
+from packing.mapped import TokenShards
+from packing.positions import Sequences, read_plan
 
 SCHEMA = pa.schema(
     [
@@ -51,90 +49,46 @@ def write_ids(stems: list[Path], out: Path) -> None:
                 file.write(ids.tobytes())
 
 
-class Sequences:
-    """The sequences of a plan's sets, from positions to rows.
+class PackedRows:
+    """Rows of a plan's sets, from positions in the set.
 
     plan: the directory with plan.json; shards: that of the token shards; ids: what `write_ids` made
-    of the same shards.
+    of the same shards. Raises ValueError or OSError, naming the file, where one is damaged.
     """
 
     def __init__(self, plan: Path, shards: Path, ids: Path) -> None:
-        """Read plan.json and how many documents each shard has."""
-        content = json.loads((plan / "plan.json").read_text("utf-8"))
-        entries = [*content["phases"], *content["validation"].values()]
-        self._plan, self._seed = plan, content["seed"]
-        self._sets = {entry["name"]: entry for entry in entries}
-        stems = [shards / name for name in content["shards"]]
-        counts = [
-            pq.read_metadata(stem.with_name(stem.name + ".documents.parquet")).num_rows
-            for stem in stems
-        ]
+        """Read plan.json and map the shards."""
+        content = read_plan(plan)
+        self._set = lru_cache(maxsize=None)(lambda name: Sequences.open(plan, [name]))
+        self._shards = TokenShards(
+            (shards / name for name in content["shards"]), content["sources"]
+        )
+        counts = [shard.documents for shard in self._shards.shards]
         self._before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         empty = self._before[-1] == 0  # an empty file can't be mapped
         self._ids = np.empty(0, f"S{_ID}") if empty else np.memmap(ids, f"S{_ID}", mode="r")
-        # Maps are few for the kernel; a training set may have more shards than that.
-        self._shard = lru_cache(2048)(lambda number: Shard.open(stems[number]))
-        self._batches = lru_cache(64)(self._open)
-
-    def _open(self, path: str) -> tuple[pa.ipc.RecordBatchFileReader, np.ndarray]:
-        """A file of a set, and the row at which each of its batches ends."""
-        file = pa.ipc.open_file(pa.memory_map(path))
-        sizes = [file.get_batch(k).num_rows for k in range(file.num_record_batches)]
-        return file, np.cumsum(sizes, dtype=np.int64)
-
-    def pieces(self, name: str, start: int, stop: int) -> pa.ListArray:
-        """What fills positions start … stop - 1 of a set: lists of `packing.plan.PIECE`."""
-        entry = self._sets[name]
-        rows = np.arange(start, stop)
-        if name.startswith("phase-"):
-            order = Permutation(entry["sequences"], self._seed, name)
-            rows = np.array([order[position] for position in range(start, stop)], np.int64)
-        sorting = np.argsort(rows, kind="stable")
-        found = []
-        for file in np.unique(rows // ROWS_IN_FILE):
-            reader, ends = self._batches(str(self._plan / entry["files"][file]))
-            local = rows[sorting][rows[sorting] // ROWS_IN_FILE == file] - file * ROWS_IN_FILE
-            batches = np.searchsorted(ends, local, "right")
-            for k in np.unique(batches):
-                batch = reader.get_batch(int(k))
-                inside = local[batches == k] - (ends[k] - batch.num_rows)
-                found.append(batch.column(0).take(pa.array(inside)))
-        place = np.empty(len(rows), np.int64)
-        place[sorting] = np.arange(len(rows))
-        return pa.concat_arrays(found).take(pa.array(place))
 
     def rows(self, name: str, start: int, stop: int, first: int) -> Iterator[pa.Table]:
         """Rows (`SCHEMA`) of positions start … stop - 1 of a set, some thousands at a time.
 
         first: the `sequence_index` of the set's position 0.
         """
-        step = max(BATCH_TOKENS // self._sets[name]["length"], 1)
+        sequences = self._set(name)
+        step = max(BATCH_TOKENS // sequences.sets[0].length, 1)
         for begin in range(start, stop, step):
             end = min(begin + step, stop)
-            lists = self.pieces(name, begin, end)
-            flat = lists.flatten()
-            shard, document, at, length = (
-                flat.field(field).to_numpy() for field in ("shard", "document", "start", "length")
-            )
-            offsets = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())])
-            tokens = [
-                self._shard(s).document(d)[a : a + n]
-                for s, d, a, n in zip(
-                    shard.tolist(), document.tolist(), at.tolist(), length.tolist(), strict=True
-                )
-            ]
-            ends = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])[offsets]
-            ids = self._ids[self._before[shard] + document]
+            found = sequences.pieces(begin, end)
+            tokens = self._shards.tokens(found, begin)
+            offsets = np.concatenate([[0], found.ends])
+            ends = np.concatenate([[0], np.cumsum(found.length, dtype=np.int64)])[offsets]
+            ids = self._ids[self._before[found.shard] + found.document]
             per_piece = pa.array(offsets, pa.int32())
             columns = [
                 pa.array(np.arange(begin, end) + first),
                 pa.array([name] * (end - begin), pa.string()),
-                pa.ListArray.from_arrays(
-                    pa.array(ends, pa.int32()),
-                    pa.array(np.concatenate([np.empty(0, np.int32), *tokens]), pa.int32()),
-                ),
+                pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(tokens)),
                 pa.ListArray.from_arrays(per_piece, pa.array(ids.astype(f"U{_ID}"), pa.string())),
-                pa.ListArray.from_arrays(per_piece, pa.array(at, pa.int64())),
-                pa.ListArray.from_arrays(per_piece, pa.array(length, pa.int32())),
+                pa.ListArray.from_arrays(per_piece, pa.array(found.start, pa.int64())),
+                pa.ListArray.from_arrays(per_piece, pa.array(found.length, pa.int32())),
             ]
             yield pa.table(columns, schema=SCHEMA)

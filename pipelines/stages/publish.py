@@ -34,11 +34,11 @@ def _jobs(context: Context, plan: dict) -> list[dict]:
     ids = context.directory / configs.IDS
     ids.parent.mkdir(exist_ok=True)
     packed.write_ids(stems, ids)
-    sequences = packed.Sequences(context.input("plan"), context.input("encode"), ids)
+    packed_rows = packed.PackedRows(context.input("plan"), context.input("encode"), ids)
     return [
         *configs.file_jobs("text", texts, size, fraction),
         *configs.file_jobs("tokenized", configs.tokenized_pieces(stems), size, fraction),
-        *configs.packed_jobs(sequences, plan, size),
+        *configs.packed_jobs(packed_rows, plan, size),
     ]
 
 

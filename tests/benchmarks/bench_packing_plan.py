@@ -7,8 +7,9 @@ for each plan, from the tables of documents to `plan.json`, imports not counted;
 by the clock and by CPU time of both cores. `--large` adds a hundred million documents (8 GB of
 disk, minutes). Beside TRL's `pack_dataset(strategy="bfd")`, in turn, on the same documents: TRL
 from token lists in memory to an Arrow table of rows in memory, ours from documents.parquet and
-`.bin` to arrays of rows, a batch at a time. peers: a Python that has `trl` and `datasets` (or
-GRISTMILL_PEERS); without, it is left out. Last, the time of a whole `gristmill mix --what-if`.
+`.bin` to arrays of rows, shuffled, a thousand rows at a time. peers: a Python that has `trl` and
+`datasets` (or GRISTMILL_PEERS); without, it is left out. Last, the time of a whole
+`gristmill mix --what-if`.
 """
 
 import argparse
@@ -27,19 +28,24 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from packing_lengths import lengths, write_corpus
+from process_memory import lend_memory
 
 from packing import Phase, PlanConfig, Validation, make_plan
 from packing.census import ahead
+from packing.mapped import TokenShards
+from packing.positions import Sequences, read_plan
 
 Claim = tuple[str, float, float]
+ROWS = 1024  # sequences made at a time
 
 PLAN = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bench_packing_plan import plan_of
+from process_memory import lend_memory
+lend_memory(2 << 30)
 started, used = time.perf_counter(), time.process_time()
 plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 status = Path("/proc/self/status").read_text().split()
@@ -51,6 +57,8 @@ print(json.dumps({
 """
 TRL = """
 import json, sys, time
+sys.path.insert(0, sys.argv[3])
+from process_memory import lend_memory
 import datasets, numpy as np
 from pathlib import Path
 from trl import pack_dataset
@@ -62,6 +70,7 @@ sizes = pq.read_table(stem + ".documents.parquet", columns=["tokens"])["tokens"]
 lists = pa.ListArray.from_arrays(
     pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), pa.array(tokens))
 data = datasets.Dataset(pa.table({"input_ids": lists}))
+lend_memory(4 << 30)
 started, used = time.perf_counter(), time.process_time()
 packed = pack_dataset(data, length, strategy="bfd")
 seconds, cpu = time.perf_counter() - started, time.process_time() - used
@@ -100,48 +109,16 @@ def child(python: str, code: str, *arguments: object) -> dict:
 
 
 def materialise(plan: Path, corpus: Path, entry: dict) -> int:
-    """Make all rows of a set, padded with 0, a batch at a time on both cores; returns how many."""
-    length = entry["length"]
-    # A memmap's own slices are memmaps again, which takes longer than the copy.
-    shards = [np.asarray(np.memmap(f"{stem}.bin", "<i4", mode="r")) for stem in stems_of(corpus)]
-    starts = []
-    for stem in stems_of(corpus):
-        sizes = pq.read_table(f"{stem}.documents.parquet", columns=["tokens"])["tokens"]
-        starts.append(np.concatenate([[0], np.cumsum(sizes.to_numpy())]))
+    """Make all rows of a set, a thousand at a time on both cores; returns how many tokens."""
+    sequences = Sequences.open(plan, [entry["name"]])
+    shards = TokenShards(stems_of(corpus), read_plan(plan)["sources"])
 
-    def rows_of(column: pa.ListArray) -> np.ndarray:
-        offsets = column.offsets.to_numpy()
-        values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        offsets = offsets - offsets[0]
-        shard, document, start, size = (values.field(n).to_numpy() for n in range(4))
-        row = np.repeat(np.arange(len(column)), np.diff(offsets))
-        before = np.cumsum(size, dtype=np.int64) - size
-        at = before - before[offsets[row]] + row * length
-        first = np.empty(len(row), np.int64)
-        for s in np.unique(shard):
-            mine = shard == s
-            first[mine] = starts[s][document[mine]] + start[mine]
-        rows = np.empty(len(column) * length, np.int32)
-        last = offsets[1:] - 1
-        used = at[last] + size[last] - np.arange(len(column)) * length
-        for k in np.flatnonzero(used < length).tolist():
-            rows[k * length + int(used[k]) : (k + 1) * length] = 0
-        places = zip(*(x.tolist() for x in (shard, at, first, size)), strict=True)
-        for s, to, begin, n in places:
-            rows[to : to + n] = shards[s][begin : begin + n]
-        return rows.reshape(-1, length)
+    def rows_of(first: int) -> int:
+        found = sequences.pieces(first, min(first + ROWS, len(sequences)))
+        return len(shards.tokens(found, first))
 
-    done = 0
     with ThreadPoolExecutor(2) as pool:
-        for name in entry["files"]:
-            with pa.memory_map(str(plan / name)) as source:
-                file = pa.ipc.open_file(source)
-                batches = range(file.num_record_batches)
-                columns = (file.get_batch(k).column(0) for k in batches)
-                # In small parts, so that their memory is used again.
-                parts = (c.slice(k, 256) for c in columns for k in range(0, len(c), 256))
-                done += sum(len(rows) for rows in ahead(pool, rows_of, parts))
-    return done
+        return sum(ahead(pool, rows_of, range(0, len(sequences), ROWS)))
 
 
 def corpus_of(folder: Path, count: int) -> Path:
@@ -202,24 +179,25 @@ def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
     ours, theirs = [], []
     for _ in range(runs):
         try:
-            answer = child(peers, TRL, corpus / "shard-00000", length)
+            answer = child(peers, TRL, corpus / "shard-00000", length, Path(__file__).parent)
         except RuntimeError as error:
             print(f"TRL is left out: {str(error).splitlines()[-1]}")
             return []
         theirs.append(answer["seconds"])
         shutil.rmtree(folder / "plan", ignore_errors=True)
+        lend_memory(4 << 30)
         started, used = time.perf_counter(), time.process_time()
         config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
         plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
         planned = time.perf_counter() - started
-        rows = materialise(folder / "plan", corpus, plan["phases"][0])
+        made = materialise(folder / "plan", corpus, plan["phases"][0])
         ours.append(time.perf_counter() - started)
         cpu = time.process_time() - used
     a, b = statistics.median(theirs), statistics.median(ours)
     print(
         f"rows, {count:,} documents of {tokens:,} tokens, length {length}: TRL {a:.2f} s, fill "
         f"{tokens / answer['rows'] / length:.4f}; ours {b:.2f} s ({planned:.2f} s for the plan), "
-        f"fill {plan['phases'][0]['fill']:.4f}, {rows:,} rows; ratio {a / b:.1f}; "
+        f"fill {plan['phases'][0]['fill']:.4f}, {made:,} tokens; ratio {a / b:.1f}; "
         f"CPU seconds {answer['cpu']:.2f} and {cpu:.2f}, ratio {answer['cpu'] / cpu:.1f}"
     )
     return [("pack_rows_vs_trl", a / b, 20)]

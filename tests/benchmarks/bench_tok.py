@@ -1,6 +1,6 @@
 """Speed and memory of our tokenizer trainer and encoder, side by side with other libraries.
 
-    python tests/benchmarks/bench_tok.py            # everything, an hour or two
+    python tests/benchmarks/bench_tok.py            # everything, three quarters of an hour
     python tests/benchmarks/bench_tok.py --quick    # on a few MB: does it all work?
     python tests/benchmarks/bench_tok.py --only train --corpus code --runs 5
 
@@ -19,11 +19,12 @@ with DeepSeek's scheme that is trained first.) English and the multilingual text
 `tok_trainers.py` and `tok_encoders.py` how each library is called, `tok_peers.py` what is measured.
 
 Every measurement is a process of its own, on as many cores as `--threads` says and within 12 GB of
-address space; runs are interleaved (ours, peer, ours, peer, …). A library that took longer than a
-minute is not run again, one that passes `--limit` seconds is stopped, and its time is then given
-as "over N s". Ratios are of medians. Libraries are compared on the merges that they learned and on
-the ids of every document, in the same run: `same merges` is how many of a library's merges spell
-what one of ours does, `other ids` how many documents have other ids than with `tokenizers`.
+address space; runs are interleaved (ours, peer, ours, peer, …). What takes less than two seconds is
+run thrice as often, a library that took longer than twenty is not run again, one that passes
+`--limit` seconds is stopped, and its time is then given as "over N s". Ratios are of medians.
+Libraries are compared on the merges that they learned and on the ids of every document, in the same
+run: `same merges` is how many of a library's merges spell what one of ours does, `other ids` how
+many documents have other ids than with `tokenizers`.
 Encoding is measured twice in a fresh process: cold, the text never seen before, and warm, the same
 text again. `--quick` says nothing of speed: its texts are too small, its vocabularies too, and two
 measurements run at a time.

@@ -153,7 +153,7 @@ def linear_time(bench: Bench, folder: Path) -> None:
             text = corpora.one_word(kind, size * unit)
             job["corpus"] = str(corpora.write_text(bench.folder, "one-word", text))
             libraries = names if size == 1 else names[:3]
-            limit = min(bench.options.limit, 120)
+            limit = min(bench.options.limit, 40)
             measures = bench.measure({n: job | {"library": n} for n in libraries}, limit)
             title = f"{kind}, {len(text) / MB:g} MB"
             rows.append(

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora import Corpus
+from process_memory import lend_memory
 from tok_encoders import ENCODERS
 from tok_trainers import PARITY, TRAINERS
 
@@ -75,6 +76,7 @@ def train(job: dict) -> dict:
     start_up = Corpus.read(job["start_up"], None)
     TRAINERS[job["library"]](start_up, job | {"merges": 4, "repeats": 1})[0]()
     run, spell, text_held = TRAINERS[job["library"]](corpus, job)
+    lend_memory()
     before = forget_peak()
     result, seconds, cpu = timed(run)
     peak = peak_memory()
@@ -125,6 +127,7 @@ def encode(job: dict) -> dict:
     list(rows(run(prepare(start_up))))
     inputs = [prepare(piece) for piece in (corpus.pieces(size) if size else [corpus])]
     seconds, cpu, checksums, tokens = [], [], array("I"), 0
+    lend_memory()
     forget_peak()
     for number in range(2):
         seconds.append(0.0)

@@ -205,6 +205,21 @@ def test_java_names_in_comments_strings_and_members_are_no_uses():
     assert edges(files | {"p/User.java": user}) == {"p/User.java": ["p/Used.java"]}
 
 
+def test_a_kotlin_import_means_all_files_of_the_nearest_platform_that_overload_a_function():
+    files = {
+        "common/in/Buffer.kt": "package a.in\nfun Buffer.size() = 1",
+        "common/in/Bytes.kt": "package a.in\nfun Bytes.size() = 1\nclass One",
+        "native/in/Bytes.kt": "package a.in\nfun Bytes.size() = 2",
+        "common/Use.kt": "package a\nimport a.in.size\nval x = Buffer().size()",
+        "native/Use.kt": "package a\nimport a.in.size\nval x = Bytes().size()",
+        "other/Use.kt": "package b\nimport a.in.size\nval x = Bytes().size()",  # of either
+    }
+    assert edges(files) == {
+        "common/Use.kt": ["common/in/Buffer.kt", "common/in/Bytes.kt"],
+        "native/Use.kt": ["native/in/Bytes.kt"],
+    }
+
+
 def test_kotlin_functions_are_called_and_java_sees_them_by_their_class():
     files = {
         "p/F.kt": '@file:JvmName("Tool")\npackage p\nfun help() = 1\nfun main() {}\n'

@@ -109,12 +109,12 @@ class Made:
         ids = folder / "publish" / configs.IDS
         ids.parent.mkdir(parents=True)
         packed.write_ids(self.stems, ids)
-        sequences = packed.Sequences(folder / "plan", folder / "encode", ids)
+        packed_rows = packed.PackedRows(folder / "plan", folder / "encode", ids)
         cut = (shard_bytes, fraction)
         self.jobs = [
             *configs.file_jobs("text", configs.text_pieces(self.texts), *cut),
             *configs.file_jobs("tokenized", configs.tokenized_pieces(self.stems), *cut),
-            *configs.packed_jobs(sequences, self.plan, shard_bytes),
+            *configs.packed_jobs(packed_rows, self.plan, shard_bytes),
         ]
         places = [str(folder / name) for name in ("publish", "plan", "encode")]
         records: dict[int, dict] = {}
