@@ -45,7 +45,9 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bench_packing_plan import plan_of
 from process_memory import lend_memory
+from pipelines.memory import keep_freed_memory
 lend_memory(2 << 30)
+keep_freed_memory()
 started, used = time.perf_counter(), time.process_time()
 plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 status = Path("/proc/self/status").read_text().split()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -208,6 +209,25 @@ def test_a_changed_recipe_runs_again_and_the_old_result_comes_back_with_it(finis
     run.write()
     out, _ = run("curate", "tiny.yaml")
     assert "done before" in out and run.bytes("curate") == finished.bytes("curate")
+
+
+def test_a_run_is_mixed_and_packed_anew_without_encoding_again(finished, line, make_run):
+    run = make_run("anew")
+    for before in line[: line.index("export")]:
+        shutil.copytree(finished.out / before, run.out / before)
+    encoded = {path: path.stat().st_mtime_ns for path in (run.out / "encode").rglob("*")}
+    phase = {"length": 256, "tokens": 12_000, "mixture": {"web": 0.5, "code": 0.5}}
+    run.write(plan={"phases": [phase], "validation": {"fraction": 0.1, "sequences": 8}})
+    out, _ = run("run", "tiny.yaml", "--dry-run")
+    told = {row.split()[0]: row for row in out.splitlines() if row.split()}
+    assert "nothing: done" in told["encode"] and "run again" in told["plan"]
+    run("plan", "tiny.yaml")
+    run("train", "tiny.yaml")
+    assert {path: path.stat().st_mtime_ns for path in encoded} == encoded
+    (made,) = json.loads((run.out / "plan" / "plan.json").read_text())["phases"]
+    assert made["length"] == 256 and made["fill"] > 0.99
+    for domain in made["domains"].values():
+        assert abs(domain["planned"] - 6_000) <= 256
 
 
 def test_neither_workers_nor_the_time_of_day_change_the_bytes(finished, make_run):

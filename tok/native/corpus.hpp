@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "huge.hpp"
 #include "pair_queue.hpp"
 #include "pair_table.hpp"
 
@@ -106,7 +107,7 @@ class Corpus {
   const int64_t max_token_bytes_;
   const size_t threads_;
 
-  std::vector<Symbol> slots_;    // the words, a separator before and after each
+  HugeVector<Symbol> slots_;     // the words, a separator before and after each
   std::vector<uint32_t> width_;  // by symbol: slots it takes
   std::vector<Run> runs_;        // ascending by begin, the last one beyond the end
   std::vector<uint32_t> run_of_block_;

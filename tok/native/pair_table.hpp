@@ -7,7 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
-#include <vector>
+
+#include "huge.hpp"
 
 namespace gristmill {
 
@@ -89,7 +90,7 @@ class PairTable {
 
   template <typename Wanted>
   void rebuild(size_t n, Wanted&& wanted) {
-    std::vector<Cell> old = std::exchange(cells_, {});
+    HugeVector<Cell> old = std::exchange(cells_, {});
     cells_.assign(std::bit_ceil(n * 2 + 64), {free_key, Value{}});
     mask_ = cells_.size() - 1;
     used_ = 0;
@@ -102,7 +103,7 @@ class PairTable {
     }
   }
 
-  std::vector<Cell> cells_;
+  HugeVector<Cell> cells_;
   size_t mask_ = 0;
   size_t used_ = 0;
 };
