@@ -13,7 +13,7 @@ to its share within one sequence too, and every pile (a few where epochs run out
 inside a piece (1.5 of them, say) end behind it if there is nothing else left to take.
 
 The order is that of 64-bit keys, so the documents of a stretch are those with keys between two
-values. To find those values, tokens are first counted by the keys' leading bits (a few thousand
+values. To find those values, tokens are first counted by the keys' leading bits (a few hundred
 documents to each count), then only the documents of the count in which a border falls are sorted:
 two passes over the census, and memory for a few documents of each border.
 """
@@ -29,8 +29,10 @@ from packing.census import BLOCK, RECORD, Census, ahead
 from packing.cutting import cut
 from packing.draws import draws
 
-_IN_A_COUNT = 4096  # documents whose keys have the same leading bits, about
-_MOST_BITS = 20
+# Documents whose keys have the same leading bits, about: few, as those of each border are sorted,
+# but not so few that there are more counts than _MOST_COUNTS, which every block goes through.
+_IN_A_COUNT = 256
+_MOST_COUNTS = 1 << 16
 _TOP = np.uint64(2**64 - 1)
 
 
@@ -69,8 +71,10 @@ class _Weights:
         self.census, self.seed, self.asked = census, seed, asked
         piles = len(census.names)
         self.bits = np.zeros(piles, np.uint64)
+        total = sum(count.documents for count in census.counts)
+        each = max(_IN_A_COUNT, total // _MOST_COUNTS)
         for k, count in enumerate(census.counts):
-            self.bits[k] = min(max(count.documents // _IN_A_COUNT, 1).bit_length() - 1, _MOST_BITS)
+            self.bits[k] = max(count.documents // each, 1).bit_length() - 1
         self.shift = np.uint64(63) - self.bits
         self.turns = sorted({turn for turn, _ in asked})
         self.first = {turn: np.full(piles, -1, np.int64) for turn in self.turns}

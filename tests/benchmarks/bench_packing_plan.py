@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from packing_lengths import lengths, write_corpus
-from process_memory import lend_memory
 
 from packing import Phase, PlanConfig, Validation, make_plan
 from packing.census import ahead
@@ -45,9 +44,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bench_packing_plan import plan_of
 from process_memory import lend_memory
-from pipelines.memory import keep_freed_memory
 lend_memory(2 << 30)
-keep_freed_memory()
 started, used = time.perf_counter(), time.process_time()
 plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 status = Path("/proc/self/status").read_text().split()
@@ -72,11 +69,29 @@ sizes = pq.read_table(stem + ".documents.parquet", columns=["tokens"])["tokens"]
 lists = pa.ListArray.from_arrays(
     pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), pa.array(tokens))
 data = datasets.Dataset(pa.table({"input_ids": lists}))
+pack_dataset(data.select(range(100)), length, strategy="bfd")
 lend_memory(4 << 30)
 started, used = time.perf_counter(), time.process_time()
 packed = pack_dataset(data, length, strategy="bfd")
 seconds, cpu = time.perf_counter() - started, time.process_time() - used
 print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": len(packed), "tokens": int(sizes.sum())}))
+"""
+ROWS_OF = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench_packing_plan import materialise, plan_of_all
+from process_memory import lend_memory
+corpus, few, out, length = *map(Path, sys.argv[2:5]), int(sys.argv[5])
+materialise(out / "few", few, plan_of_all(few, out / "few", length)["phases"][0])
+lend_memory(4 << 30)
+started, used = time.perf_counter(), time.process_time()
+phase = plan_of_all(corpus, out / "all", length)["phases"][0]
+planned = time.perf_counter() - started
+made = materialise(out / "all", corpus, phase)
+print(json.dumps({
+    "seconds": time.perf_counter() - started, "cpu": time.process_time() - used,
+    "planned": planned, "fill": phase["fill"], "tokens": made}))
 """
 
 
@@ -97,6 +112,12 @@ def plan_of(corpus: Path, out: Path, length: int, strategy: str = "best_fit") ->
     """Plan all documents that are not held out, on both cores."""
     phase, held_out = everything(corpus, length, 0.998), Validation(0.001, 64)
     config = PlanConfig((phase,), validation=held_out, strategy=strategy)
+    return make_plan(stems_of(corpus), out, config, workers=2)
+
+
+def plan_of_all(corpus: Path, out: Path, length: int) -> dict:
+    """Plan all documents, none held out."""
+    config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
     return make_plan(stems_of(corpus), out, config, workers=2)
 
 
@@ -174,35 +195,35 @@ def fills(folder: Path, count: int, quick: bool) -> list[Claim]:
 
 def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
     """Documents a second from documents to rows, ours over TRL's."""
-    length, corpus = 4096, folder / "trl"
-    have = write_corpus(corpus, count, most=length, tokens=True)
-    (corpus / "tokens.json").write_text(json.dumps(have))
-    tokens = sum(have.values())
+    length, here = 4096, Path(__file__).parent
+    corpus, few = folder / "trl", folder / "few"
+    for path, size in ((corpus, count), (few, 1000)):  # the few are for late imports
+        have = write_corpus(path, size, most=length, tokens=True)
+        (path / "tokens.json").write_text(json.dumps(have))
     ours, theirs = [], []
     for _ in range(runs):
         try:
-            answer = child(peers, TRL, corpus / "shard-00000", length, Path(__file__).parent)
+            theirs.append(child(peers, TRL, corpus / "shard-00000", length, here))
         except RuntimeError as error:
             print(f"TRL is left out: {str(error).splitlines()[-1]}")
             return []
-        theirs.append(answer["seconds"])
-        shutil.rmtree(folder / "plan", ignore_errors=True)
-        lend_memory(4 << 30)
-        started, used = time.perf_counter(), time.process_time()
-        config = PlanConfig((everything(corpus, length),), validation=Validation(0, 1))
-        plan = make_plan(stems_of(corpus), folder / "plan", config, workers=2)
-        planned = time.perf_counter() - started
-        made = materialise(folder / "plan", corpus, plan["phases"][0])
-        ours.append(time.perf_counter() - started)
-        cpu = time.process_time() - used
-    a, b = statistics.median(theirs), statistics.median(ours)
-    print(
-        f"rows, {count:,} documents of {tokens:,} tokens, length {length}: TRL {a:.2f} s, fill "
-        f"{tokens / answer['rows'] / length:.4f}; ours {b:.2f} s ({planned:.2f} s for the plan), "
-        f"fill {plan['phases'][0]['fill']:.4f}, {made:,} tokens; ratio {a / b:.1f}; "
-        f"CPU seconds {answer['cpu']:.2f} and {cpu:.2f}, ratio {answer['cpu'] / cpu:.1f}"
+        shutil.rmtree(folder / "rows", ignore_errors=True)
+        ours.append(child(sys.executable, ROWS_OF, here, corpus, few, folder / "rows", length))
+    a, b = (
+        {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
+        for answers in (theirs, ours)
     )
-    return [("pack_rows_vs_trl", a / b, 20)]
+    if a["tokens"] != b["tokens"]:
+        raise RuntimeError(f"TRL packed {a['tokens']:,} tokens, ours {b['tokens']:,}")
+    ratio = a["seconds"] / b["seconds"]
+    print(
+        f"rows, {count:,} documents of {a['tokens']:,.0f} tokens, length {length}: TRL "
+        f"{a['seconds']:.2f} s, fill {a['tokens'] / a['rows'] / length:.4f}; ours "
+        f"{b['seconds']:.2f} s ({b['planned']:.2f} s for the plan), fill {b['fill']:.4f}; ratio "
+        f"{ratio:.1f}; CPU seconds {a['cpu']:.2f} and {b['cpu']:.2f}, ratio "
+        f"{a['cpu'] / b['cpu']:.1f}"
+    )
+    return [("pack_rows_vs_trl", ratio, 20)]
 
 
 def what_if(folder: Path, count: int) -> list[Claim]:

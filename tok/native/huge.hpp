@@ -14,12 +14,10 @@ namespace gristmill {
 // Memory to be given to std::free, or null. What is not touched takes no memory.
 inline void* allocate_huge(size_t bytes) {
   constexpr size_t kPage = size_t{2} << 20;
-  const bool huge = bytes >= kPage / 4;
-  const size_t align = huge ? kPage : 64;
-  if (bytes > ~size_t{0} / 2) return nullptr;
-  bytes = (bytes + align - 1) / align * align;
-  void* p = std::aligned_alloc(align, bytes);
-  if (p != nullptr && huge) madvise(p, bytes, MADV_HUGEPAGE);
+  const bool huge = bytes >= kPage;  // and the rest behind the last large page lies on small ones
+  void* p = nullptr;
+  if (posix_memalign(&p, huge ? kPage : 64, bytes) != 0) return nullptr;
+  if (huge) madvise(p, bytes, MADV_HUGEPAGE);
   return p;
 }
 
