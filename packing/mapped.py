@@ -167,30 +167,49 @@ class TokenShards:
         columns = (found.ends, found.shard, found.document, found.start, found.length)
         self._until_all(found, first, lambda: self._native.fill(*columns, pad, apart, *arrays))
 
-    def tokens(self, found: Pieces, first: int) -> np.ndarray:
-        """The tokens of pieces end to end, int32 [sum of their lengths]; otherwise as `fill`."""
+    def tokens(self, found: Pieces, first: int, length: int) -> np.ndarray:
+        """The tokens of pieces end to end, int32 [sum of their lengths]; otherwise as `fill`.
+
+        length: the most that a sequence may hold.
+        """
+        ends = np.concatenate([[0], np.cumsum(np.maximum(found.length, 0), dtype=np.int64)])
+        held = np.diff(ends[found.ends], prepend=0)
+        if len(held) and held.max() > length:
+            row = int(held.argmax())
+            raise ValueError(
+                f"sequence {first + row:,} holds {held[row]:,} tokens, and there is room for "
+                f"{length:,}: the plan is damaged, make it again (`gristmill plan`)"
+            )
+        tokens = np.empty(ends[-1], np.int32)
         columns = (found.shard, found.document, found.start, found.length)
-        tokens = np.empty(np.maximum(found.length, 0).sum(dtype=np.int64), np.int32)
         self._until_all(found, first, lambda: self._native.copy(*columns, tokens))
         return tokens
 
     def _until_all(self, found: Pieces, first: int, work: Callable[[], int]) -> None:
-        """Work, opening the shards on which it stops; `work` gives the piece that it stopped on."""
-        before = -1
-        while (k := work()) < len(found.shard):
-            number = int(found.shard[k])
-            row = first + int(np.searchsorted(found.ends, k, side="right"))
-            if not 0 <= number < len(self.shards):
-                raise ValueError(
-                    f"sequence {row:,} has a piece of shard {number} of {len(self.shards)}: the "
-                    "plan is damaged, make it again (`gristmill plan`)"
-                )
-            shard = self.shards[number]
-            if k == before:  # its shard is open
-                piece = (int(column[k]) for column in (found.document, found.start, found.length))
-                raise ValueError(f"sequence {row:,}: {shard.misfit(*piece)}")
-            with self._opening:
-                if not self._native.is_open(number):
-                    of = shard.tokens, shard.lengths, shard.offsets, shard.sources
-                    self._native.open(number, *of)
-            before = k
+        """Work; if it stops, open all shards that the pieces lie in, and work anew.
+
+        work: gives the number of the piece that it stopped on, or of all pieces.
+        """
+        if (k := work()) == len(found.shard):
+            return
+        for number in np.unique(found.shard).tolist():
+            if 0 <= number < len(self.shards):
+                self._open(number)
+        if (k := work()) == len(found.shard):
+            return
+        number = int(found.shard[k])
+        row = first + int(np.searchsorted(found.ends, k, side="right"))
+        if not 0 <= number < len(self.shards):
+            raise ValueError(
+                f"sequence {row:,} has a piece of shard {number} of {len(self.shards)}: the plan "
+                "is damaged, make it again (`gristmill plan`)"
+            )
+        piece = (int(column[k]) for column in (found.document, found.start, found.length))
+        raise ValueError(f"sequence {row:,}: {self.shards[number].misfit(*piece)}")
+
+    def _open(self, number: int) -> None:
+        with self._opening:
+            if not self._native.is_open(number):
+                shard = self.shards[number]
+                of = shard.tokens, shard.lengths, shard.offsets, shard.sources
+                self._native.open(number, *of)

@@ -11,6 +11,7 @@ the plan. Positions are put through the permutation `BLOCK` at a time, since vec
 times cheaper. No torch here: `packing.trace` wants this file and a short start.
 """
 
+import errno
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,13 @@ def map_file(path: Path) -> pa.Buffer:
             return file.read_buffer()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; the plan names it") from None
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise OSError(f"{path}: cannot be mapped: {error}") from None
+        raise OSError(
+            f"{path}: one file too many to be mapped: a shard needs two maps, and the system lends "
+            "as many as `sysctl vm.max_map_count` says; raise that, or encode into fewer shards"
+        ) from None
 
 
 def read_plan(plan: Path) -> dict:

@@ -13,9 +13,9 @@ to its share within one sequence too, and every pile (a few where epochs run out
 inside a piece (1.5 of them, say) end behind it if there is nothing else left to take.
 
 The order is that of 64-bit keys, so the documents of a stretch are those with keys between two
-values. To find those values, tokens are first counted by the keys' leading bits (a few hundred
-documents to each count), then only the documents of the count in which a border falls are sorted:
-two passes over the census, and memory for a few documents of each border.
+values. To find those values, tokens are first counted by the keys' leading bits (hundreds of
+documents to each count, or a few thousand), then only the documents of the count in which a border
+falls are sorted: two passes over the census, and memory for a few documents of each border.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,10 +29,11 @@ from packing.census import BLOCK, RECORD, Census, ahead
 from packing.cutting import cut
 from packing.draws import draws
 
-# Documents whose keys have the same leading bits, about: few, as those of each border are sorted,
-# but not so few that there are more counts than _MOST_COUNTS, which every block goes through.
-_IN_A_COUNT = 256
-_MOST_COUNTS = 1 << 16
+# Documents whose keys have the same leading bits: few, as those of each border are held and sorted,
+# but more where there would be many counts, of which every block goes through a stretch.
+_FEWEST_IN_A_COUNT, _MOST_IN_A_COUNT = 256, 4096
+_MANY_COUNTS = 1 << 16
+_MOST_BITS = 20
 _TOP = np.uint64(2**64 - 1)
 
 
@@ -72,9 +73,9 @@ class _Weights:
         piles = len(census.names)
         self.bits = np.zeros(piles, np.uint64)
         total = sum(count.documents for count in census.counts)
-        each = max(_IN_A_COUNT, total // _MOST_COUNTS)
+        each = min(max(_FEWEST_IN_A_COUNT, total // _MANY_COUNTS), _MOST_IN_A_COUNT)
         for k, count in enumerate(census.counts):
-            self.bits[k] = max(count.documents // each, 1).bit_length() - 1
+            self.bits[k] = min(max(count.documents // each, 1).bit_length() - 1, _MOST_BITS)
         self.shift = np.uint64(63) - self.bits
         self.turns = sorted({turn for turn, _ in asked})
         self.first = {turn: np.full(piles, -1, np.int64) for turn in self.turns}

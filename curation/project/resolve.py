@@ -11,7 +11,8 @@ python      a package's root is where no `__init__.py` is above it, or `src/`; r
             name taken out of a package is its submodule if there is one
 javascript, typescript   relative with the suffixes of both, `index`, `.js` for `.ts`; `paths` and
             `baseUrl` of tsconfig.json; packages of the same workspace by their package.json
-java, kotlin, php   by package and name; the same package needs no import
+java, kotlin, php   by package and name; the same package needs no import; in Kotlin a name that
+            several files of the nearest folder define is an overloaded function, and means all
 csharp      by namespace, the file's own and those above it too
 go          by the module path of go.mod; in a package, the files that define what is used
 c, cpp      beside the file, then the path's end anywhere below `include/`, `src/` or the root

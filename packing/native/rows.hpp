@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 namespace gristmill::rows {
 
@@ -51,10 +50,15 @@ inline bool is_open(const Shard& shard) {
          nullptr;
 }
 
-inline void open(Shard& shard, Shard from) {
-  const int32_t* tokens = std::exchange(from.tokens, nullptr);
-  shard = from;
-  std::atomic_ref(shard.tokens).store(tokens, std::memory_order_release);
+inline void open(Shard& shard, const Shard& from) {
+  shard.token_count = from.token_count;
+  shard.lengths = from.lengths;
+  shard.offsets = from.offsets;
+  shard.documents = from.documents;
+  shard.sources = from.sources;
+  shard.source_bytes = from.source_bytes;
+  shard.one_source = from.one_source;
+  std::atomic_ref(shard.tokens).store(from.tokens, std::memory_order_release);
 }
 
 template <typename T>

@@ -74,7 +74,9 @@ lend_memory(4 << 30)
 started, used = time.perf_counter(), time.process_time()
 packed = pack_dataset(data, length, strategy="bfd")
 seconds, cpu = time.perf_counter() - started, time.process_time() - used
-print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": len(packed), "tokens": int(sizes.sum())}))
+import pyarrow.compute as pc
+tokens = pc.sum(pc.list_value_length(packed.with_format("arrow")[:]["input_ids"])).as_py()
+print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": len(packed), "tokens": tokens}))
 """
 ROWS_OF = """
 import json, sys, time
@@ -138,7 +140,7 @@ def materialise(plan: Path, corpus: Path, entry: dict) -> int:
 
     def rows_of(first: int) -> int:
         found = sequences.pieces(first, min(first + ROWS, len(sequences)))
-        return len(shards.tokens(found, first))
+        return len(shards.tokens(found, first, entry["length"]))
 
     with ThreadPoolExecutor(2) as pool:
         return sum(ahead(pool, rows_of, range(0, len(sequences), ROWS)))

@@ -80,7 +80,8 @@ def lend_memory(size: int = 1 << 30) -> None:
     if not hasattr(mmap, "MADV_HUGEPAGE"):  # not Linux
         return
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
-        block.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a kernel without them
+            block.madvise(mmap.MADV_HUGEPAGE)
         for at in range(0, size, mmap.PAGESIZE):
             block[at] = 1
     with suppress(OSError):

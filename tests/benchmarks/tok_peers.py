@@ -102,6 +102,7 @@ def parity(job: dict) -> dict:
         part = train if row["line"] < job["dev_lines"] else test
         part[row["language"]].append(row["text"])
     run = PARITY[job["library"]](train, job)
+    lend_memory()
     forget_peak()
     merges, seconds, cpu = timed(run)
     peak = peak_memory()

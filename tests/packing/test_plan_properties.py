@@ -192,7 +192,7 @@ def test_many_windows_pack_what_one_does(tmp_path, monkeypatch):
     monkeypatch.setattr("packing.census.WINDOW", 100)
     monkeypatch.setattr("packing.census.BLOCK", 64)
     monkeypatch.setattr("packing.stretches.BLOCK", 64)
-    monkeypatch.setattr("packing.stretches._IN_A_COUNT", 16)
+    monkeypatch.setattr("packing.stretches._FEWEST_IN_A_COUNT", 16)
     monkeypatch.setattr("packing.sequences.PIECES_IN_WINDOW", 150)
     monkeypatch.setattr("packing.sequences.ROWS_IN_BATCH", 8)
     monkeypatch.setattr("packing.sequences.ROWS_IN_FILE", 64)
