@@ -37,6 +37,7 @@ from packing.positions import Sequences, read_plan
 
 Claim = tuple[str, float, float]
 ROWS = 1024  # sequences made at a time
+LENT = 4 << 30  # bytes; see `process_memory.lend_memory`
 
 PLAN = """
 import json, sys, time
@@ -44,7 +45,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bench_packing_plan import plan_of
 from process_memory import lend_memory
-lend_memory(2 << 30)
+lend_memory(int(sys.argv[5]))
 started, used = time.perf_counter(), time.process_time()
 plan = plan_of(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 status = Path("/proc/self/status").read_text().split()
@@ -70,7 +71,7 @@ lists = pa.ListArray.from_arrays(
     pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), pa.array(tokens))
 data = datasets.Dataset(pa.table({"input_ids": lists}))
 pack_dataset(data.select(range(100)), length, strategy="bfd")
-lend_memory(4 << 30)
+lend_memory(int(sys.argv[4]))
 started, used = time.perf_counter(), time.process_time()
 packed = pack_dataset(data, length, strategy="bfd")
 seconds, cpu = time.perf_counter() - started, time.process_time() - used
@@ -86,7 +87,7 @@ from bench_packing_plan import materialise, plan_of_all
 from process_memory import lend_memory
 corpus, few, out, length = *map(Path, sys.argv[2:5]), int(sys.argv[5])
 materialise(out / "few", few, plan_of_all(few, out / "few", length)["phases"][0])
-lend_memory(4 << 30)
+lend_memory(int(sys.argv[6]))
 started, used = time.perf_counter(), time.process_time()
 phase = plan_of_all(corpus, out / "all", length)["phases"][0]
 planned = time.perf_counter() - started
@@ -155,13 +156,13 @@ def corpus_of(folder: Path, count: int) -> Path:
     return corpus
 
 
-def plan_speed(folder: Path, count: int, runs: int, length: int = 4096) -> dict:
+def plan_speed(folder: Path, count: int, runs: int, lend: int, length: int = 4096) -> dict:
     """Medians over the runs of a plan of all documents."""
     corpus, here = corpus_of(folder, count), Path(__file__).parent
     answers = []
     for _ in range(runs):
         shutil.rmtree(folder / "plan", ignore_errors=True)
-        answers.append(child(sys.executable, PLAN, here, corpus, folder / "plan", length))
+        answers.append(child(sys.executable, PLAN, here, corpus, folder / "plan", length, lend))
     middle = {key: statistics.median(a[key] for a in answers) for key in answers[0]}
     middle["best"] = min(a["seconds"] for a in answers)
     print(
@@ -195,7 +196,7 @@ def fills(folder: Path, count: int, quick: bool) -> list[Claim]:
     return claims
 
 
-def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
+def against_trl(folder: Path, peers: str, count: int, runs: int, lend: int) -> list[Claim]:
     """Documents a second from documents to rows, ours over TRL's."""
     length, here = 4096, Path(__file__).parent
     corpus, few = folder / "trl", folder / "few"
@@ -205,12 +206,13 @@ def against_trl(folder: Path, peers: str, count: int, runs: int) -> list[Claim]:
     ours, theirs = [], []
     for _ in range(runs):
         try:
-            theirs.append(child(peers, TRL, corpus / "shard-00000", length, here))
+            theirs.append(child(peers, TRL, corpus / "shard-00000", length, here, lend))
         except RuntimeError as error:
             print(f"TRL is left out: {str(error).splitlines()[-1]}")
             return []
         shutil.rmtree(folder / "rows", ignore_errors=True)
-        ours.append(child(sys.executable, ROWS_OF, here, corpus, few, folder / "rows", length))
+        arguments = (here, corpus, few, folder / "rows", length, lend)
+        ours.append(child(sys.executable, ROWS_OF, *arguments))
     a, b = (
         {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
         for answers in (theirs, ours)
@@ -267,7 +269,8 @@ def claims(quick: bool, large: bool = False, peers: str | None = None) -> list[C
         folder = Path(name)
         sizes = [250_000, 1_000_000] if quick else [1_000_000, 10_000_000]
         sizes += [100_000_000] if large else []
-        seen = [plan_speed(folder, n, 1 if n > 10_000_000 or quick else 3) for n in sizes]
+        lend = 0 if quick else LENT
+        seen = [plan_speed(folder, n, 1 if n > 10_000_000 or quick else 3, lend) for n in sizes]
         rates = [n / answer["seconds"] / 1e6 for n, answer in zip(sizes, seen, strict=True)]
         made.append(("plan_mdocuments_per_second", rates[-1], 5))
         by_cpu = 2 * sizes[-1] / seen[-1]["cpu"] / 1e6
@@ -279,7 +282,7 @@ def claims(quick: bool, large: bool = False, peers: str | None = None) -> list[C
             unit = f"{billion / 2**30:.1f} GB" if key == "peak" else f"{billion:,.0f} s"
             print(f"growth of {key}: n^{exponent:.2f}; a billion documents: {unit}")
         made += fills(folder, 1_000_000, quick)
-        made += against_trl(folder, peers, 20_000 if quick else 200_000, 1 if quick else 3)
+        made += against_trl(folder, peers, 20_000 if quick else 200_000, 1 if quick else 3, lend)
         made += what_if(folder, 1_000_000)
     return made
 

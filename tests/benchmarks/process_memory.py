@@ -69,7 +69,7 @@ def _kilobytes(file: Path, name: str) -> int:
     raise ValueError(f"{file}: no {name}")
 
 
-def lend_memory(size: int = 1 << 30) -> None:
+def lend_memory(size: int) -> None:
     """Write to so much memory and give it back, so that a host has lent it to this machine.
 
     A virtual machine may get its memory from the host page by page, when it first writes to it, at
@@ -77,7 +77,7 @@ def lend_memory(size: int = 1 << 30) -> None:
     chance: so before a clock starts, let the system write to as many as the work may need. The
     process's peak of memory (VmHWM) begins anew.
     """
-    if not hasattr(mmap, "MADV_HUGEPAGE"):  # not Linux
+    if not size or not hasattr(mmap, "MADV_HUGEPAGE"):  # not Linux
         return
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
         with suppress(OSError):  # a kernel without them

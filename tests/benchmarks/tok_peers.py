@@ -76,7 +76,7 @@ def train(job: dict) -> dict:
     start_up = Corpus.read(job["start_up"], None)
     TRAINERS[job["library"]](start_up, job | {"merges": 4, "repeats": 1})[0]()
     run, spell, text_held = TRAINERS[job["library"]](corpus, job)
-    lend_memory()
+    lend_memory(job["lend"])
     before = forget_peak()
     result, seconds, cpu = timed(run)
     peak = peak_memory()
@@ -102,7 +102,7 @@ def parity(job: dict) -> dict:
         part = train if row["line"] < job["dev_lines"] else test
         part[row["language"]].append(row["text"])
     run = PARITY[job["library"]](train, job)
-    lend_memory()
+    lend_memory(job["lend"])
     forget_peak()
     merges, seconds, cpu = timed(run)
     peak = peak_memory()
@@ -128,7 +128,7 @@ def encode(job: dict) -> dict:
     list(rows(run(prepare(start_up))))
     inputs = [prepare(piece) for piece in (corpus.pieces(size) if size else [corpus])]
     seconds, cpu, checksums, tokens = [], [], array("I"), 0
-    lend_memory()
+    lend_memory(job["lend"])
     forget_peak()
     for number in range(2):
         seconds.append(0.0)

@@ -15,9 +15,10 @@ from pipelines.tasks import TaskError
 pytestmark = pytest.mark.slow
 
 # What of Slurm matters here: an array's tasks are run one by one with the script's own options;
-# a job is in the queue until they are over. LOSE names a task that is lost in the first job.
+# a job is in the queue until they are over. LOSE names a task that is lost in the first job; no task
+# begins while there is a file `held`. Who asks for the queue leaves a file `asked`.
 SBATCH = """
-import os, re, subprocess, sys
+import os, re, subprocess, sys, time
 from pathlib import Path
 here = Path(__file__).parent
 if sys.argv[1] != "--parsable":
@@ -37,6 +38,9 @@ if os.fork() == 0:
         os.close(fd)
         os.open(os.devnull, os.O_RDWR)
     for task in range(first, last + 1):
+        give_up = time.monotonic() + 300
+        while (here / "held").exists() and time.monotonic() < give_up:
+            time.sleep(0.02)
         if job == 100 and os.environ.get("LOSE") == str(task):
             continue
         with open(options["output"].replace("%a", str(task)), "wb") as log:
@@ -52,6 +56,7 @@ SQUEUE = """
 import sys
 from pathlib import Path
 (job,) = [a.removeprefix("--jobs=") for a in sys.argv if a.startswith("--jobs=")]
+(Path(__file__).parent / "asked").touch()
 if not (Path(__file__).parent / f"queued-{job}").exists():
     sys.exit("slurm_load_jobs error: Invalid job id specified")
 print(f"{job}_[0-3]  cpu  gristmill  R")
@@ -101,6 +106,7 @@ def test_a_stage_on_slurm_has_the_same_bytes_and_a_lost_task_is_submitted_again(
 def test_an_array_outlives_gristmill_and_is_waited_for_but_not_with_another_recipe(
     run, slurm, curated
 ):
+    (slurm / "held").touch()
     process = run.start("curate", "tiny.yaml")
     file = run.out / "curate" / "work" / "slurm" / "filter.job.json"
     deadline = time.monotonic() + 100
@@ -115,7 +121,14 @@ def test_an_array_outlives_gristmill_and_is_waited_for_but_not_with_another_reci
     _, err = run("curate", "tiny.yaml", code=1)
     assert "Slurm job 100 still works on it" in err and "scancel 100" in err
     (run.directory / "tiny.yaml").write_text(recipe)
-    out, _ = run("curate", "tiny.yaml")
+    (slurm / "asked").unlink()
+    process = run.start("curate", "tiny.yaml")
+    while not (slurm / "asked").exists():
+        assert process.poll() is None and time.monotonic() < deadline + 200, process.communicate()
+        time.sleep(0.01)
+    (slurm / "held").unlink()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     assert "Slurm job 100 of this map is still there" in out
     # Filter, merge and apply; a task that was killed with gristmill is submitted once more.
     assert run.bytes("curate") == curated.bytes("curate") and len(jobs(slurm)) in (3, 4)
