@@ -222,7 +222,7 @@ def test_a_run_is_mixed_and_packed_anew_without_encoding_again(finished, line, m
     run("train", "tiny.yaml")
     assert {path: path.stat().st_mtime_ns for path in encoded} == encoded
     (made,) = json.loads((run.out / "plan" / "plan.json").read_text())["phases"]
-    assert made["length"] == 256 and made["fill"] > 0.99
+    assert made["length"] == 256 and made["fill"] > 0.97
     for domain in made["domains"].values():
         assert abs(domain["planned"] - 6_000) <= 256
 

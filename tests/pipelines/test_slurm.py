@@ -15,7 +15,7 @@ from pipelines.tasks import TaskError
 pytestmark = pytest.mark.slow
 
 # What of Slurm matters here: an array's tasks are run one by one with the script's own options;
-# a job is in the queue until they are over. LOSE names a task that is lost in the first job; no task
+# a job is in the queue until they are over. LOSE names a task that is lost in the first job; none
 # begins while there is a file `held`. Who asks for the queue leaves a file `asked`.
 SBATCH = """
 import os, re, subprocess, sys, time
