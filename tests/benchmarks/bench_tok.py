@@ -1,6 +1,6 @@
 """Speed and memory of our tokenizer trainer and encoder, side by side with other libraries.
 
-    python tests/benchmarks/bench_tok.py            # everything, three quarters of an hour
+    python tests/benchmarks/bench_tok.py            # everything, an hour and a quarter
     python tests/benchmarks/bench_tok.py --quick    # on a few MB: does it all work?
     python tests/benchmarks/bench_tok.py --only train --corpus code --runs 5
 
@@ -20,8 +20,9 @@ with DeepSeek's scheme that is trained first.) English and the multilingual text
 
 Every measurement is a process of its own, on as many cores as `--threads` says and within 12 GB of
 address space; runs are interleaved (ours, peer, ours, peer, …). What takes less than two seconds is
-run thrice as often, a library that took longer than twenty is not run again, one that passes
-`--limit` seconds is stopped, and its time is then given as "over N s". Ratios are of medians.
+run thrice as often, a library that took longer than twenty is not run again, nor is an encoder that
+no ratio is made with; one that passes `--limit` seconds is stopped, and its time is then given as
+"over N s". Ratios are of medians.
 Libraries are compared on the merges that they learned and on the ids of every document, in the same
 run: `same merges` is how many of a library's merges spell what one of ours does, `other ids` how
 many documents have other ids than with `tokenizers`.

@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,17 +103,21 @@ class Bench:
             return {"error": f"out of memory ({MEMORY >> 30} GB)"}
         return {"error": f"exit {done.returncode}: {said.splitlines()[-1] if said else ''}"}
 
-    def measure(self, jobs: dict[str, dict], limit: float | None = None) -> dict[str, Measure]:
+    def measure(
+        self, jobs: dict[str, dict], limit: float | None = None, once: Collection[str] = ()
+    ) -> dict[str, Measure]:
         """Run jobs (by the name they have in the tables) in turn, as often as `--runs` says.
 
-        Short ones thrice as often. One at a time, but with `--quick` two.
+        Short ones thrice as often, those that `once` names a single time. One at a time, but with
+        `--quick` two.
         """
         jobs = {name: job for name, job in jobs.items() if job["library"] in self.installed}
         measures = {name: Measure() for name in jobs}
 
-        def once(name: str) -> None:
+        def run(name: str) -> None:
             measure = measures[name]
-            if measure.error or (measure.seconds and sum(measure.seconds[0]) > ONCE_OVER):
+            done = measure.seconds and (name in once or sum(measure.seconds[0]) > ONCE_OVER)
+            if measure.error or done:
                 return
             answer = self.child(jobs[name] | {"out": str(self.out(name))}, limit)
             said = answer.get("error") or ", ".join(f"{s:.2f} s" for s in answer["seconds"])
@@ -131,7 +136,7 @@ class Bench:
         runs = self.options.runs
         for number in range(runs if self.options.quick else 3 * runs):
             with ThreadPoolExecutor(2 if self.options.quick else 1) as pool:
-                list(pool.map(once, [n for n in jobs if number < runs or measures[n].short]))
+                list(pool.map(run, [n for n in jobs if number < runs or measures[n].short]))
         return measures
 
     def out(self, name: str) -> Path:
