@@ -1,7 +1,7 @@
 # Two commands: `make quickstart` and `make test`. Both install what is missing into .venv.
 PYTHON ?= python3
 VENV := .venv
-BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard tok/native/* curation/native/* packing/native/*)
+BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard tok/native/* curation/native/* packing/native/* model/native/*)
 PIP := $(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt
 
 .PHONY: quickstart test test-quick lint

@@ -43,14 +43,18 @@ class LatentCache:
     latent: Tensor
     length: int = 0
 
-    def append(self, new: Tensor) -> Tensor:
-        """Remember new: [b, l, c + r]; give everything remembered [b, t, c + r]."""
-        end = self.length + new.shape[1]
+    def reserve(self, tokens: int) -> Tensor:
+        """Count so many more tokens as remembered, for whoever writes them into `latent`."""
+        end = self.length + tokens
         if end > self.latent.shape[1]:
             raise ValueError(f"latent cache holds {self.latent.shape[1]} tokens, {end} are needed")
-        self.latent[:, self.length : end] = new
         self.length = end
-        return self.latent[:, :end]
+        return self.latent
+
+    def append(self, new: Tensor) -> None:
+        """Remember new: [b, l, c + r]."""
+        start = self.length
+        self.reserve(new.shape[1])[:, start : self.length] = new
 
     def crop(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""

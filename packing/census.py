@@ -21,14 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from packing import _native
 from packing.columns import list_sizes, numbers
 from packing.cutting import Spans
-from packing.draws import order
 from packing.validation import held_out_keys
 
 RECORD = np.dtype([("key", "<u8"), ("place", "<u8"), ("tokens", "<u4"), ("pile", "<u4")])
 WINDOW = 1 << 18  # documents, about: no array so large that every use of one is new to the system
-BLOCK = 1 << 15  # documents at a time, where what lies between two steps should stay in the cache
 _MOST_WINDOWS = 1 << 12
 _NAMES = ["domain", "source", "language"]
 _COLUMNS = ["id", *_NAMES, "parents", "tokens", "atomic"]
@@ -61,6 +60,8 @@ class Segment:
 @dataclass(frozen=True)
 class Rows:
     """The documents of a segment, as arrays [documents]; piles are numbered within it.
+
+    keys: uint64; held_out: bool; tokens: uint32; piles: int32.
 
     spans: of the documents with more than the tokens asked for.
     """
@@ -118,7 +119,7 @@ def read_rows(
     wanted = _COLUMNS if ids else [*_NAMES, "tokens"]
     try:
         with pq.ParquetFile(group.path, read_dictionary=_NAMES) as file:
-            table = file.read_row_group(group.number, columns=wanted, use_threads=False)
+            table = file.read_row_group(group.number, columns=wanted, use_threads=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(_unreadable(group.path, error)) from error
     table = table.unify_dictionaries().combine_chunks()
@@ -141,6 +142,7 @@ def _rows(
             f"{group.path}: row {group.first + first + bad} has {tokens[bad]} tokens, expected 0 "
             "to 2147483647"
         )
+    tokens = tokens.astype(np.uint32)
     codes, names = _combine([columns[name] for name in _NAMES])
     if "id" not in columns:
         none, nothing = np.empty(0, np.int64), np.zeros(len(tokens), bool)
@@ -224,15 +226,8 @@ class Census:
 
     def add(self, number: int, rows: Rows) -> None:
         """Count a segment's rows and write the records of those for training."""
-        segment = self.segments[number]
-        n = len(rows.names)
-        tokens, documents, out = (np.zeros(n, np.int64) for _ in range(3))
-        for block in _blocks(len(rows.keys)):
-            piles, sizes = rows.piles[block], rows.tokens[block]
-            train = ~rows.held_out[block] & (sizes > 0)
-            tokens += np.bincount(piles, sizes * train, n).astype(np.int64)
-            documents += np.bincount(piles[train], minlength=n)
-            out += np.bincount(piles[rows.held_out[block]], minlength=n)
+        told = _native.tally(rows.held_out, rows.tokens, rows.piles, len(rows.names))
+        documents, tokens, out = told.reshape(3, -1).tolist()
         with self._lock:
             for name in rows.names:
                 if name not in self._numbers:
@@ -242,29 +237,18 @@ class Census:
             numbers = np.array([self._numbers[name] for name in rows.names], np.uint32)
             for at, d, t, o in zip(numbers, documents, tokens, out, strict=True):
                 count = self.counts[at]
-                count.documents += int(d)
-                count.tokens += int(t)
-                count.held_out += int(o)
+                count.documents += d
+                count.tokens += t
+                count.held_out += o
             self.longest_span = max(self.longest_span, rows.longest_span)
         if self._file < 0:
             return
-        records, top = np.empty(len(rows.keys), RECORD), np.empty(len(rows.keys), np.uint16)
-        kept = 0
-        for block in _blocks(len(rows.keys)):
-            train = np.flatnonzero(~rows.held_out[block] & (rows.tokens[block] > 0))
-            part = slice(kept, kept + len(train))
-            keys = rows.keys[block][train]
-            top[part] = keys >> np.uint64(48)
-            records["key"][part] = keys
-            records["place"][part] = _places(segment, train + block.start)
-            records["tokens"][part] = rows.tokens[block][train]
-            records["pile"][part] = numbers[rows.piles[block][train]]
-            kept = part.stop
-        by = np.argsort(top[:kept], kind="stable")
-        top, records = top[by], np.take(records, by)  # which is ten times as fast as records[by]
-        _write_at(self._file, memoryview(records).cast("B"), segment.base * RECORD.itemsize)
-        bounds = np.arange(self.windows + 1) * ((1 << 16) // self.windows)
-        self.starts[number] = np.searchsorted(top, bounds)
+        segment = self.segments[number]
+        first = int(_places(segment, np.zeros(1, np.int64))[0])
+        records, self.starts[number] = _native.lay_out(
+            rows.keys, rows.held_out, rows.tokens, rows.piles, numbers, first, self.windows
+        )
+        _write_at(self._file, memoryview(records), segment.base * RECORD.itemsize)
         spans = rows.spans
         if len(spans.document):
             with self._lock:
@@ -275,9 +259,8 @@ class Census:
     def _span_file(self, number: int) -> Path:
         return self.scratch / f"spans-{number}.npy"
 
-    def _read(self, segment: int, start: int, stop: int) -> np.ndarray:
-        """Records of a segment."""
-        records = np.empty(stop - start, RECORD)
+    def _read(self, segment: int, start: int, records: np.ndarray) -> None:
+        """Fill an array with records of a segment."""
         view = memoryview(records).cast("B")
         at = (self.segments[segment].base + start) * RECORD.itemsize
         done = 0
@@ -286,23 +269,22 @@ class Census:
             if not got:
                 raise OSError(f"{self.scratch}: ended early; is the disk full?")
             done += got
-        return records
 
     def segment(self, number: int) -> np.ndarray:
-        """All records of a segment, in no order that matters."""
-        return self._read(number, 0, int(self.starts[number, -1]))
+        """All records of a segment (as bytes), in no order that matters."""
+        records = np.empty(int(self.starts[number, -1]), RECORD)
+        self._read(number, 0, records)
+        return records.view(np.uint8)
 
     def window(self, number: int) -> np.ndarray:
-        """The records of a window, in the order of their keys."""
-        bounds = self.starts[:, number : number + 2]
-        parts = [
-            self._read(k, int(start), int(stop))
-            for k, (start, stop) in enumerate(bounds)
-            if stop > start
-        ]
-        records = np.concatenate(parts) if parts else np.empty(0, RECORD)
-        by = order(np.ascontiguousarray(records["key"]), records["place"])
-        return np.take(records, by)
+        """The records of a window (as bytes), in the order of their keys."""
+        starts, stops = self.starts[:, number], self.starts[:, number + 1]
+        ends = np.cumsum(stops - starts)
+        records = np.empty(int(ends[-1]) if len(ends) else 0, RECORD)
+        for k in np.flatnonzero(stops > starts).tolist():
+            start, size = int(starts[k]), int(stops[k] - starts[k])
+            self._read(k, start, records[int(ends[k]) - size : int(ends[k])])
+        return _native.in_order(records.view(np.uint8))
 
     def _join_spans(self) -> None:
         """One table of all spans, in the order of places: uint64 rows place, start, length."""
@@ -340,10 +322,6 @@ class Census:
             path.unlink()
         if self.scratch.is_dir():
             self.scratch.rmdir()
-
-
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(at, min(at + BLOCK, rows)) for at in range(0, rows, BLOCK))
 
 
 def _places(segment: Segment, rows: np.ndarray) -> np.ndarray:

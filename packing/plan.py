@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from packing.best_fit import best_fit
-from packing.census import Census, Rows, ahead, take_census
+from packing.census import RECORD, Census, Rows, ahead, take_census
 from packing.cutting import too_long
 from packing.draws import draws
 from packing.mixture import MixtureError, Phase, Pile, Share, Wanted, refuse, want
@@ -257,14 +257,14 @@ def _write_phase(
     total = sum(count.documents for count in census.counts)
     what = f"pack phase-{number}"
 
-    def pick(window: int) -> tuple[int, Parts]:
+    def pick(window: int) -> tuple[int, Parts, np.ndarray]:
         records = census.window(window)
-        return len(records), selection.pick(records)
+        return len(records) // RECORD.itemsize, *selection.pick(records)
 
     def parts() -> Iterator[Parts]:
         done = 0
-        for n, part in ahead(pool, pick, range(census.windows)):
-            documents[:] += np.bincount(part.pile[part.new], minlength=len(documents))
+        for n, part, picked in ahead(pool, pick, range(census.windows)):
+            documents[:] += picked
             done += n
             progress(what, done, total)
             yield part

@@ -11,13 +11,14 @@ the packing is as good as one of all of them, and memory does not depend on how 
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from packing.best_fit import PACKERS, by_number
+from packing import _native
+from packing.best_fit import PACKERS
 from packing.census import Census, ahead
 from packing.columns import column
 from packing.cutting import cut_many
@@ -42,30 +43,38 @@ STRATEGIES = ("best_fit", "concat", "none")
 class Rows:
     """Sequences: the number of pieces of each (int64 [rows]), and all pieces, row after row.
 
-    place: uint64; start, length: int32 [pieces].
+    shard, length: int32; document, start: int64 [pieces], as in PIECE.
     """
 
     counts: np.ndarray
-    place: np.ndarray
+    shard: np.ndarray
+    document: np.ndarray
     start: np.ndarray
     length: np.ndarray
 
     def split(self, rows: int) -> tuple["Rows", "Rows"]:
         """The first rows, and the others."""
         n = int(self.counts[:rows].sum())
-        columns = (self.place, self.start, self.length)
+        columns = (self.shard, self.document, self.start, self.length)
         first = Rows(self.counts[:rows], *(values[:n] for values in columns))
         return first, Rows(self.counts[rows:], *(values[n:] for values in columns))
 
     def join(self, other: "Rows") -> "Rows":
         """These rows and then others."""
-        names = ("counts", "place", "start", "length")
+        names = [entry.name for entry in fields(Rows)]
         return Rows(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
 
 
-NO_ROWS = Rows(
-    np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32)
-)
+def in_rows(place: np.ndarray, start: np.ndarray, length: np.ndarray, bins: np.ndarray) -> Rows:
+    """Pieces in the order of their sequences' numbers, and in their own within one.
+
+    place: uint64 (shard above 32 bits of document); the others: below 2^31.
+    """
+    small = (values.astype(np.int32, copy=False) for values in (start, length, bins))
+    return Rows(*_native.in_rows(place, *small))
+
+
+NO_ROWS = in_rows(np.empty(0, np.uint64), *[np.empty(0, np.int32)] * 3)
 
 
 def pack(parts: Parts, census: Census, length: int, strategy: str) -> Rows:
@@ -87,13 +96,6 @@ def pack(parts: Parts, census: Census, length: int, strategy: str) -> Rows:
             size = np.concatenate([size[short], n.astype(np.int32)])
         bins, _ = PACKERS[strategy](size, length)
     return in_rows(place, start, size, bins)
-
-
-def in_rows(place: np.ndarray, start: np.ndarray, length: np.ndarray, bins: np.ndarray) -> Rows:
-    """Pieces in the order of their sequences' numbers, and in their own within one."""
-    counts = np.bincount(bins)
-    by = by_number(bins, len(counts))
-    return Rows(counts, place[by], start[by], length[by])
 
 
 def _concat(parts: Parts, spans_of, length: int):
@@ -159,9 +161,13 @@ class Writer:
 
     def write(self, rows: Rows) -> None:
         """Add rows behind those before."""
-        rows = self._left.join(rows) if len(self._left.counts) else rows
-        whole = len(rows.counts) // ROWS_IN_BATCH * ROWS_IN_BATCH
-        first, self._left = rows.split(whole)
+        if len(self._left.counts):
+            few, rows = rows.split(ROWS_IN_BATCH - len(self._left.counts))
+            self._left = self._left.join(few)
+            if len(self._left.counts) < ROWS_IN_BATCH:
+                return
+            self._write(self._left)
+        first, self._left = rows.split(len(rows.counts) // ROWS_IN_BATCH * ROWS_IN_BATCH)
         self._write(first)
 
     def close(self) -> list[str]:
@@ -195,15 +201,9 @@ class Writer:
         for first in range(0, len(rows.counts), ROWS_IN_BATCH):
             last = min(first + ROWS_IN_BATCH, len(rows.counts))
             a, b = int(offsets[first]), int(offsets[last])
-            place, start, length = rows.place[a:b], rows.start[a:b], rows.length[a:b]
+            columns = (rows.shard, rows.document, rows.start, rows.length)
             pieces = pa.StructArray.from_arrays(
-                [
-                    column((place >> np.uint64(32)).astype(np.int32)),
-                    column((place & np.uint64(0xFFFFFFFF)).astype(np.int64)),
-                    column(start.astype(np.int64)),
-                    column(length.astype(np.int32, copy=False)),
-                ],
-                fields=list(PIECE),
+                [column(values[a:b]) for values in columns], fields=list(PIECE)
             )
             lists = pa.ListArray.from_arrays(
                 column((offsets[first : last + 1] - a).astype(np.int32)), pieces
@@ -212,6 +212,6 @@ class Writer:
                 self._open()
             self._writer.write_batch(pa.record_batch([lists], schema=PLAN_SCHEMA))
             self.rows += last - first
-            self.tokens += int(length.sum())
+            self.tokens += int(rows.length[a:b].sum())
             if self.rows % ROWS_IN_FILE == 0:
                 self._finish()

@@ -18,23 +18,23 @@ documents to each count, or a few thousand), then only the documents of the coun
 falls are sorted: two passes over the census, and memory for a few documents of each border.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
-from itertools import zip_longest
 
 import numpy as np
 
-from packing.census import BLOCK, RECORD, Census, ahead
+from packing import _native
+from packing.census import RECORD, Census, ahead
 from packing.cutting import cut
-from packing.draws import draws
+from packing.draws import draw
 
 # Documents whose keys have the same leading bits: few, as those of each border are held and sorted,
-# but more where there would be many counts, of which every block goes through a stretch.
+# but more where there would be many counts, which every segment has of its own.
 _FEWEST_IN_A_COUNT, _MOST_IN_A_COUNT = 256, 4096
 _MANY_COUNTS = 1 << 16
 _MOST_BITS = 20
-_TOP = np.uint64(2**64 - 1)
+_TOP = 2**64 - 1
 
 
 @dataclass(frozen=True, order=True)
@@ -56,9 +56,10 @@ class Stretch:
     tokens: int
 
 
-def turn_keys(keys: np.ndarray, seed: int, turn: int) -> np.ndarray:
-    """The keys that order a turn through a pile: those of the ids at first, then drawn anew."""
-    return draws(keys, seed, f"turn-{turn}") if turn else keys
+def _turns(numbers: Sequence[int], seed: int) -> _native.Turns:
+    """Turns through the piles: ordered by the keys of the ids at first, then by keys drawn anew."""
+    drawn = [draw(seed, f"turn-{number}") for number in numbers]
+    return _native.Turns(np.array(numbers, np.int64), np.array(drawn, np.uint64))
 
 
 class _Weights:
@@ -69,7 +70,7 @@ class _Weights:
 
     def __init__(self, census: Census, seed: int, asked: dict[tuple[int, int], list]):
         """asked: (turn, pile) → stretches of tokens in which a border is looked for."""
-        self.census, self.seed, self.asked = census, seed, asked
+        self.census, self.asked = census, asked
         piles = len(census.names)
         self.bits = np.zeros(piles, np.uint64)
         total = sum(count.documents for count in census.counts)
@@ -77,41 +78,22 @@ class _Weights:
         for k, count in enumerate(census.counts):
             self.bits[k] = min(max(count.documents // each, 1).bit_length() - 1, _MOST_BITS)
         self.shift = np.uint64(63) - self.bits
-        self.turns = sorted({turn for turn, _ in asked})
-        self.first = {turn: np.full(piles, -1, np.int64) for turn in self.turns}
-        size = 0
+        numbers = sorted({turn for turn, _ in asked})
+        self.turns = _turns(numbers, seed)
+        # Of the piles in each turn: where their counts begin, -1 where they have none.
+        self.first = np.full((len(numbers), piles), -1, np.int64)
+        self.at: dict[tuple[int, int], int] = {}
+        self.size = 0
         for turn, pile in sorted(asked):
-            self.first[turn][pile] = size
-            size += 1 << int(self.bits[pile])
-        self.size = size
-
-    def places(self, records: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """By block and turn: the records that are in it, their keys, and their counts' places."""
-        for start in range(0, len(records), BLOCK):
-            block = records[start : start + BLOCK]
-            for turn in self.turns:
-                first = self.first[turn][block["pile"]]
-                if int(first.min()) < 0:
-                    mine = np.flatnonzero(first >= 0)
-                    first, block_of_turn = first[mine], np.take(block, mine)
-                else:
-                    block_of_turn = block
-                keys = turn_keys(block_of_turn["key"], self.seed, turn)
-                shift = self.shift[block_of_turn["pile"]]
-                at = first + ((keys >> np.uint64(1)) >> shift).astype(np.int64)
-                yield block_of_turn, keys, at
+            self.first[numbers.index(turn), pile] = self.at[turn, pile] = self.size
+            self.size += 1 << int(self.bits[pile])
 
     def count(self, pool: Executor) -> np.ndarray:
         """Tokens of each count: int64 [size]."""
 
         def one(number: int) -> np.ndarray:
             records = self.census.segment(number)
-            total = np.zeros(self.size, np.int64)
-            for block, _, at in self.places(records):
-                low = int(at.min()) if len(at) else 0
-                sums = np.bincount(at - low, block["tokens"]).astype(np.int64)
-                total[low : low + len(sums)] += sums
-            return total
+            return self.turns.weigh(records, self.first, self.shift, self.size)
 
         return sum(
             ahead(pool, one, range(len(self.census.segments))), np.zeros(self.size, np.int64)
@@ -123,20 +105,13 @@ class _Weights:
 
         def one(number: int) -> tuple[np.ndarray, np.ndarray]:
             records = self.census.segment(number)
-            parts, places = [records[:0]], [np.empty(0, np.int64)]
-            for block, keys, at in self.places(records):
-                chosen = np.flatnonzero(wanted[at])
-                part = np.take(block, chosen)
-                part["key"] = keys[chosen]
-                parts.append(part)
-                places.append(at[chosen])
-            return np.concatenate(parts), np.concatenate(places)
+            return self.turns.gather(records, self.first, self.shift, wanted)
 
-        parts, places = [np.empty(0, RECORD)], [np.empty(0, np.int64)]
+        parts, places = [np.empty(0, np.uint8)], [np.empty(0, np.int64)]
         for part, at in ahead(pool, one, range(len(self.census.segments))):
             parts.append(part)
             places.append(at)
-        records, at = np.concatenate(parts), np.concatenate(places)
+        records, at = np.concatenate(parts).view(RECORD), np.concatenate(places)
         by = np.lexsort((records["place"], records["key"], at))
         return np.take(records, by), at[by]
 
@@ -150,7 +125,7 @@ class _Finder:
         self.sums: dict[tuple[int, int], np.ndarray] = {}  # before each count of a turn of a pile
         wanted = np.zeros(weights.size, bool)
         for (turn, pile), stretches in weights.asked.items():
-            at = int(weights.first[turn][pile])
+            at = weights.at[turn, pile]
             n = 1 << int(weights.bits[pile])
             sums = np.concatenate([[0], np.cumsum(counts[at : at + n])])
             self.sums[turn, pile] = sums
@@ -170,7 +145,7 @@ class _Finder:
             return Border(turn), goal
         sums = self.sums[turn, pile]
         bucket = int(np.searchsorted(sums, tokens, side="right")) - 1
-        at = int(self.weights.first[turn][pile]) + bucket
+        at = self.weights.at[turn, pile] + bucket
         low, high = np.searchsorted(self.at, [at, at + 1])
         documents = self.records[low:high]
         ends = int(sums[bucket]) + np.cumsum(documents["tokens"].astype(np.int64))
@@ -261,15 +236,12 @@ def find_stretches(
 class Parts:
     """Documents, or stretches of them: their places, first tokens, and how many: arrays [parts].
 
-    place: uint64; start, tokens: int32; pile: uint32. new: bool, false for what is there already
-    (of another turn).
+    place: uint64; start, tokens: int32.
     """
 
     place: np.ndarray
     start: np.ndarray
     tokens: np.ndarray
-    pile: np.ndarray
-    new: np.ndarray
 
 
 def join(parts: Sequence[Parts]) -> Parts:
@@ -280,87 +252,37 @@ def join(parts: Sequence[Parts]) -> Parts:
     return Parts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-NO_PARTS = Parts(
-    np.empty(0, np.uint64),
-    np.empty(0, np.int32),
-    np.empty(0, np.int32),
-    np.empty(0, np.uint32),
-    np.empty(0, bool),
-)
-
-
 class Selection:
     """The documents of one phase, picked out of any records of the census."""
 
     def __init__(self, stretches: dict[int, Stretch], piles: int, seed: int):
-        self.seed = seed
-        self.stretches = stretches
-        self.whole = np.zeros(piles, np.int64)  # turns that are taken from end to end: how many
-        # By turn of which a part is taken: the lowest and highest key of each pile.
-        self.partial: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._whole = np.zeros(piles, np.int64)  # turns that are taken from end to end: how many
+        # By turn of which a part is taken: of each pile, from where and up to where.
+        partial: dict[int, np.ndarray] = {}
+        nothing = np.array([1, 0, 0, 0, 0, 0], np.uint64)  # from key 1 to key 0
         for pile, stretch in stretches.items():
             a, b = stretch.start, stretch.stop
             for turn in range(a.turn, b.turn + 1):
-                begins = turn == a.turn and a != Border(a.turn)
                 ends = turn == b.turn
                 if ends and b == Border(b.turn):
                     continue
-                if not begins and not ends:
-                    self.whole[pile] += 1
+                low = a if turn == a.turn else Border(turn)
+                if low == Border(turn) and not ends:
+                    self._whole[pile] += 1
                     continue
-                low, high = self.partial.setdefault(
-                    turn, (np.ones(piles, np.uint64), np.zeros(piles, np.uint64))
-                )
-                low[pile] = a.key if turn == a.turn else 0
-                high[pile] = b.key if ends else _TOP
-        self.partial = dict(sorted(self.partial.items()))
-        self.most_whole = int(self.whole.max(initial=0))
+                high = b if ends else Border(turn, _TOP, _TOP)
+                bounds = partial.setdefault(turn, np.tile(nothing, (piles, 1)))
+                bounds[pile] = [low.key, low.place, low.offset, high.key, high.place, high.offset]
+        turns = sorted(partial)
+        self._turns = _turns(turns, seed)
+        self._bounds = np.concatenate(
+            [np.empty((0, 6), np.uint64), *(partial[turn] for turn in turns)]
+        )
 
-    def pick(self, records: np.ndarray) -> Parts:
-        """What the phase takes of these records, in their order, turn after turn."""
-        blocks = [records[at : at + BLOCK] for at in range(0, max(len(records), 1), BLOCK)]
-        found = [self._pick(block) for block in blocks]
-        # Not a document's copies side by side: they would come into one sequence.
-        turns = [join(turn) for turn in zip_longest(*found, fillvalue=NO_PARTS)]
-        return join(turns) if turns else NO_PARTS
+    def pick(self, records: np.ndarray) -> tuple[Parts, np.ndarray]:
+        """What the phase takes of records (as bytes), in their order, turn after turn.
 
-    def _pick(self, records: np.ndarray) -> list[Parts]:
-        """The same for a block: the parts of each turn."""
-        piles = records["pile"]
-        found: list[Parts] = []
-        seen = np.zeros(len(records), bool)
-
-        def add(rows: np.ndarray | slice, start: np.ndarray, tokens: np.ndarray) -> None:
-            new = ~seen[rows]
-            seen[rows] = True
-            found.append(Parts(records["place"][rows], start, tokens, piles[rows], new))
-
-        whole = self.whole[piles]
-        for k in range(self.most_whole):
-            rows = np.flatnonzero(whole > k)
-            add(rows, np.zeros(len(rows), np.int32), records["tokens"][rows].astype(np.int32))
-        for turn, (low, high) in self.partial.items():
-            keys = turn_keys(records["key"], self.seed, turn)
-            below, above = low[piles], high[piles]
-            rows = np.flatnonzero((keys >= below) & (keys <= above))
-            keys = keys[rows]
-            start = np.zeros(len(rows), np.int32)
-            tokens = records["tokens"][rows].astype(np.int32)
-            edges = np.flatnonzero((keys == below[rows]) | (keys == above[rows]))
-            for at in edges.tolist():
-                record = records[rows[at]]
-                here = (turn, int(keys[at]), int(record["place"]))
-                start[at], tokens[at] = self._part(here, int(record["pile"]), int(tokens[at]))
-            if len(edges):
-                some = np.flatnonzero(tokens > 0)
-                rows, start, tokens = rows[some], start[some], tokens[some]
-            add(rows, start, tokens)
-        return found
-
-    def _part(self, here: tuple[int, int, int], pile: int, tokens: int) -> tuple[int, int]:
-        """First token and number of tokens of a document whose key is that of a border."""
-        a, b = self.stretches[pile].start, self.stretches[pile].stop
-        first, last = (a.turn, a.key, a.place), (b.turn, b.key, b.place)
-        start = 0 if here > first else a.offset if here == first else tokens
-        stop = tokens if here < last else b.offset if here == last else 0
-        return start, max(stop - start, 0)
+        Also how many documents of each pile: int64 [piles].
+        """
+        *parts, documents = self._turns.pick(records, self._whole, self._bounds)
+        return Parts(*parts), documents

@@ -23,7 +23,9 @@ nb::object to_numpy(std::vector<T>&& values) {
       nb::ndarray<nb::numpy, T, nb::ndim<1>>(owned->data(), {owned->size()}, owner));
 }
 
-void bind_rows(nb::module_& m);
+void bind_records(nb::module_& m);
+void bind_best_fit(nb::module_& m);
 void bind_plan_rows(nb::module_& m);
+void bind_rows(nb::module_& m);
 
 }  // namespace gristmill

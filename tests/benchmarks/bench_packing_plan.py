@@ -7,7 +7,7 @@ for each plan, from the tables of documents to `plan.json`, imports not counted;
 by the clock and by CPU time of both cores. `--large` adds a hundred million documents (8 GB of
 disk, minutes). Beside TRL's `pack_dataset(strategy="bfd")`, in turn, on the same documents: TRL
 from token lists in memory to an Arrow table of rows in memory, ours from documents.parquet and
-`.bin` to arrays of rows, shuffled, a thousand rows at a time. peers: a Python that has `trl` and
+`.bin` to arrays of rows, shuffled, 256 rows at a time. peers: a Python that has `trl` and
 `datasets` (or GRISTMILL_PEERS); without, it is left out. Last, the time of a whole
 `gristmill mix --what-if`.
 """
@@ -36,7 +36,7 @@ from packing.mapped import TokenShards
 from packing.positions import Sequences, read_plan
 
 Claim = tuple[str, float, float]
-ROWS = 1024  # sequences made at a time
+ROWS = 256  # sequences made at a time: 4 MB of tokens
 LENT = 4 << 30  # bytes; see `process_memory.lend_memory`
 
 PLAN = """
@@ -135,7 +135,7 @@ def child(python: str, code: str, *arguments: object) -> dict:
 
 
 def materialise(plan: Path, corpus: Path, entry: dict) -> int:
-    """Make all rows of a set, a thousand at a time on both cores; returns how many tokens."""
+    """Make all rows of a set, some at a time on both cores; returns how many tokens."""
     sequences = Sequences.open(plan, [entry["name"]])
     shards = TokenShards(stems_of(corpus), read_plan(plan)["sources"])
 
@@ -282,7 +282,7 @@ def claims(quick: bool, large: bool = False, peers: str | None = None) -> list[C
             unit = f"{billion / 2**30:.1f} GB" if key == "peak" else f"{billion:,.0f} s"
             print(f"growth of {key}: n^{exponent:.2f}; a billion documents: {unit}")
         made += fills(folder, 1_000_000, quick)
-        made += against_trl(folder, peers, 20_000 if quick else 200_000, 1 if quick else 3, lend)
+        made += against_trl(folder, peers, 20_000 if quick else 200_000, 1 if quick else 7, lend)
         made += what_if(folder, 1_000_000)
     return made
 

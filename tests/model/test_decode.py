@@ -1,12 +1,19 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.decode import FEW, Decoder, _Matrix
+from model import _native
+from model.decode import FEW, Decoder
 from model.generate import make_caches
 
 YARN = {"type": "yarn", "factor": 4, "mscale_all_dim": 1.0, "original_max_position_embeddings": 64}
+SIZES = {
+    "hidden": 8, "heads": 1, "plain": 4, "rotary": 2, "value": 4, "latent": 4, "eps": 1e-6,
+    "scale": 1.0, "chosen": 1, "groups": 1, "chosen_groups": 1, "routed_scale": 1.0,
+    "normalise_gates": True,
+}  # fmt: skip
 SHAPES = {
     "plain": {},
     "no query compression": {"q_lora_rank": None},
@@ -55,26 +62,46 @@ def test_few_tokens_give_the_multi_token_modules_states(small, build, tokens):
     torch.testing.assert_close(torch.cat(found), expected)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=60)
 @given(
-    rows=st.integers(1, 4),
-    outputs=st.integers(1, 9),
-    inputs=st.integers(1, 9),
+    rows=st.integers(1, FEW),
+    outputs=st.integers(1, 70),
+    inputs=st.integers(1, 140),
     threads=st.integers(1, 3),
-    turned=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_a_matrix_shared_by_threads_gives_the_product(rows, outputs, inputs, threads, turned):
+def test_a_product_shared_by_threads_is_the_product(rows, outputs, inputs, threads, dtype):
     generator = torch.Generator().manual_seed(outputs)
-    outputs, inputs = 16 * outputs, 128 * inputs
-    weight = torch.randn(outputs, inputs, dtype=torch.float64, generator=generator)
-    x = torch.randn(rows, inputs, dtype=torch.float64, generator=generator)
-    y = torch.randn(rows, outputs, dtype=torch.float64, generator=generator)
-    torch.set_num_threads(threads)
-    matrix = _Matrix(weight).laid_out() if turned else _Matrix(weight)
-    torch.testing.assert_close(matrix.times(x), x @ weight.t())
-    expected = y + 0.5 * (x @ weight.t())
-    matrix.add_to(y, x, 0.5)
-    torch.testing.assert_close(y, expected)
+    weight = torch.randn(outputs, inputs, dtype=dtype, generator=generator)
+    x = torch.randn(rows, inputs, dtype=dtype, generator=generator)
+    out = torch.full((rows, outputs), torch.nan, dtype=dtype)
+    stack = (_native.Stack64 if dtype == torch.float64 else _native.Stack32)(
+        **SIZES, threads=threads
+    )
+    stack.times(weight.numpy(), x.numpy(), out.numpy())
+    torch.testing.assert_close(out, x @ weight.t())
+
+
+def test_arrays_of_other_shapes_are_refused():
+    stack = _native.Stack64(**SIZES, threads=2)
+    with pytest.raises(ValueError, match="don't belong together"):
+        stack.times(np.ones((3, 4)), np.ones((1, 5)), np.ones((1, 3)))
+    with pytest.raises(ValueError, match="don't belong together"):
+        stack.times(np.ones((3, 4)), np.ones((FEW + 1, 4)), np.ones((FEW + 1, 3)))
+    with pytest.raises(ValueError, match="don't belong together"):
+        stack.add(0, np.ones((1, 8)), np.ones((1, 2)), [np.ones((9, 6))], 0)  # has no layers
+    with pytest.raises(TypeError):
+        stack.times(np.ones((3, 4), np.float32), np.ones((1, 4)), np.ones((1, 3), np.float32))
+
+
+def test_a_cache_that_is_full_says_so(small, build, tokens):
+    model = build(small()).double()
+    ids = tokens(1, 9)[0].tolist()
+    with torch.inference_mode():
+        decoder, caches = Decoder(model, 12), make_caches(model, 3, 8)
+        decoder.read(ids[:8], caches)
+        with pytest.raises(ValueError, match="holds 8 tokens, 9 are needed"):
+            decoder.read(ids[8:], caches)
 
 
 def test_an_fp8_model_is_read_by_its_own_pass(small, build, tokens):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing.best_fit import best_fit, by_number
+from packing.best_fit import best_fit
 from packing.cutting import Spans, cut, cut_many
 
 
@@ -108,10 +108,3 @@ def test_many_documents_are_cut_as_each_is_alone(case):
     starts, stops = np.array(begins, np.int64), np.array(ends, np.int64)
     got = cut_many(starts, stops, length, spans)
     assert list(zip(*(column.tolist() for column in got), strict=True)) == expected
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 200_000)))
-def test_whole_numbers_are_ordered_as_numpy_orders_them(values):
-    values = np.array(values, np.int64)
-    assert by_number(values, 200_000).tolist() == np.argsort(values, kind="stable").tolist()

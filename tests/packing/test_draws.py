@@ -7,7 +7,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing.draws import Permutation, draw, draw_fraction, draw_many, draws, id_keys, order
+from packing.draws import Permutation, draw, draw_fraction, draw_many, draws, id_keys
 
 
 @settings(deadline=None)
@@ -112,16 +112,3 @@ def test_draws_differ_by_seed_and_purpose_and_are_uniform():
     assert np.abs(correlations).max() < 0.03
     bits = (columns[0][:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
     assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.02
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 5)), max_size=60), st.data())
-def test_things_are_ordered_by_key_and_then_by_place(things, data):
-    if things and data.draw(st.booleans()):  # many with the same key, or nearly
-        things += [(things[0][0] ^ data.draw(st.integers(0, 3)), k) for k in range(9)]
-    keys = np.array([key for key, _ in things], np.uint64)
-    places = np.array([place for _, place in things], np.uint64)
-    by = order(keys, places)
-    assert by.tolist() == np.lexsort((places, keys)).tolist() or [
-        (int(keys[i]), int(places[i])) for i in by
-    ] == sorted((k, p) for k, p in things)

@@ -190,8 +190,6 @@ def test_many_windows_pack_what_one_does(tmp_path, monkeypatch):
     config = PlanConfig((Phase(32, 120_000, {"web": 1}),), validation=Validation(0.05, 4))
     whole = make_plan(stems, tmp_path / "whole", config)
     monkeypatch.setattr("packing.census.WINDOW", 100)
-    monkeypatch.setattr("packing.census.BLOCK", 64)
-    monkeypatch.setattr("packing.stretches.BLOCK", 64)
     monkeypatch.setattr("packing.stretches._FEWEST_IN_A_COUNT", 16)
     monkeypatch.setattr("packing.sequences.PIECES_IN_WINDOW", 150)
     monkeypatch.setattr("packing.sequences.ROWS_IN_BATCH", 8)

@@ -1,0 +1,15 @@
+// What the files that show the model's native core to Python share.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
+
+namespace gristmill {
+
+namespace nb = nanobind;
+
+void bind_decode(nb::module_& m);
+
+}  // namespace gristmill
