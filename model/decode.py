@@ -50,7 +50,7 @@ class Decoder:
             return self.model(ids[None], caches=caches)[0][0]
         x = F.embedding(ids, self.model.model["embed_tokens"].weight)
         self._add(0, x, caches)
-        return _normalise(x, self.model.model["norm"])
+        return self._normalise(x, self.model.model["norm"])
 
     def read_ahead(
         self, depth: int, hidden: Tensor, tokens: list[int], cache: LatentCache
@@ -63,10 +63,10 @@ class Decoder:
         if len(tokens) > self.few:
             table = self.table[cache.length : cache.length + len(tokens)]
             return module.predict(hidden[None], embedding[None], table, cache=cache)[0][0]
-        joined = [_normalise(embedding, module.enorm), _normalise(hidden, module.hnorm)]
+        joined = [self._normalise(embedding, module.enorm), self._normalise(hidden, module.hnorm)]
         x = self._times(module.eh_proj.weight, torch.cat(joined, 1))
         self._add(self.config.num_hidden_layers + depth - 1, x, [cache])
-        return _normalise(x, module.shared_head["norm"])
+        return self._normalise(x, module.shared_head["norm"])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [l, vocabulary] of hidden states [l, d]."""
@@ -81,15 +81,16 @@ class Decoder:
         latents = [cache.reserve(size)[0].numpy() for cache in caches]
         self.stack.add(first, x.numpy(), table.numpy(), latents, known)
 
+    def _normalise(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        out = torch.empty_like(x)
+        self.stack.normalise(x.numpy(), _array(norm.weight), out.numpy())
+        return out
+
     def _times(self, weight: Tensor, rows: Tensor) -> Tensor:
         """rows [l, k] times a weight [n, k], as [l, n]."""
         out = rows.new_empty(len(rows), len(weight))
         self.stack.times(_array(weight), rows.contiguous().numpy(), out.numpy())
         return out
-
-
-def _normalise(x: Tensor, norm: RMSNorm) -> Tensor:
-    return F.rms_norm(x, (x.shape[1],), norm.weight, norm.eps)
 
 
 def _array(parameter: Tensor) -> np.ndarray:

@@ -101,9 +101,16 @@ def generate(
     return Generation(tokens[len(prompt) :], passes)
 
 
+def _likeliest(logits: Tensor) -> int:
+    """The number of the largest logit. By NumPy, on one core: torch would wake its threads for it,
+    which then stand in the way of the next pass's, and wait awake for more work.
+    """
+    return int(logits.cpu().numpy().argmax())
+
+
 def _choose(logits: Tensor, temperature: float, sampler: torch.Generator) -> int:
     if temperature == 0:
-        return int(logits.argmax())
+        return _likeliest(logits)
     probabilities = (logits.double() / temperature).softmax(-1)
     return int(torch.multinomial(probabilities, 1, generator=sampler))
 
@@ -124,7 +131,7 @@ def _speculate(
         hidden = decoder.read(tokens[known:] + draft, caches)
         passes += 1
         # The main model's own choice after the last token, and after each drafted one.
-        chosen = decoder.logits(hidden[-len(draft) - 1 :]).argmax(-1).tolist()
+        chosen = [_likeliest(row) for row in decoder.logits(hidden[-len(draft) - 1 :])]
         agreed = 0
         while agreed < len(draft) and draft[agreed] == chosen[agreed]:
             agreed += 1
@@ -150,15 +157,18 @@ class _Drafter:
         self.decoder = decoder
         model = decoder.model
         self.caches = make_caches(model, len(model.mtp_modules), capacity)
-        empty = model.lm_head.weight.new_empty(0, model.config.hidden_size)
-        # Representations of depth 0 (the main model's) to D - 1, each from the first token on.
-        self.hidden = [empty for _ in model.mtp_modules]
+        # Representations of depth 0 (the main model's) to D - 1, by position. Room for all of them,
+        # as adding to a tensor copies it, and a large one by all threads, which then are in the way.
+        like, size = model.lm_head.weight, model.config.hidden_size
+        self.hidden = [like.new_empty(capacity, size) for _ in model.mtp_modules]
+        self.known = 0  # positions of depth 0
 
     def draft(self, new_hidden: Tensor, tokens: list[int], depth: int) -> list[int]:
         """Propose `depth` tokens after `tokens`; `new_hidden` [l, d] are the main model's states
         of the positions since the last call, up to the one before the last token.
         """
-        self.hidden[0] = torch.cat([self.hidden[0], new_hidden])
+        self.hidden[0][self.known : self.known + len(new_hidden)] = new_hidden
+        self.known += len(new_hidden)
         last = len(tokens) - 1
         sequence = list(tokens)
         for k in range(1, depth + 1):
@@ -167,12 +177,9 @@ class _Drafter:
             states = self.decoder.read_ahead(
                 k, self.hidden[k - 1][start:last], sequence[start + k : last + k], cache
             )
-            sequence.append(int(self.decoder.logits(states[-1:])[0].argmax()))
+            sequence.append(_likeliest(self.decoder.logits(states[-1:])[0]))
             # Position i read token i + k; only those of `tokens` are certain.
-            certain = max(last + 1 - k, 0)
-            cache.crop(certain)
+            cache.crop(max(last + 1 - k, 0))
             if k < len(self.hidden):
-                self.hidden[k] = torch.cat([self.hidden[k][:start], states])
-        for k in range(1, len(self.hidden)):
-            self.hidden[k] = self.hidden[k][: max(last + 1 - k, 0)]
+                self.hidden[k][start:last] = states
         return sequence[len(tokens) :]

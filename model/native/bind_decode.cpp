@@ -93,6 +93,14 @@ class Stack {
       pass.add(layers_[first + k], table.data(), caches[k].data(), known);
   }
 
+  void normalise(Rows<T> x, Vector<T> weight, Output<T> out) const {
+    expect(weight.shape(0) == x.shape(1) && out.shape(0) == x.shape(0) &&
+           out.shape(1) == x.shape(1));
+    for (size_t i = 0; i < x.shape(0); ++i)
+      decode::normalise(x.data() + i * x.shape(1), x.shape(1), weight.data(), shape_.eps,
+                        out.data() + i * x.shape(1));
+  }
+
   void times(Rows<T> weight, Rows<T> rows, Output<T> out) {
     expect(rows.shape(0) > 0 && rows.shape(0) <= decode::kMost &&
            rows.shape(1) == weight.shape(1) && out.shape(0) == rows.shape(0) &&
@@ -145,6 +153,8 @@ void bind_stack(nb::module_& m, const char* name) {
            "Send x [l, d] through the layers from `first` on, as many as there are caches "
            "[capacity, c + r], of which `known` tokens are filled and l more will be; `table` "
            "[l, r] turns the rows' positions. x becomes the result.")
+      .def("normalise", &Self::normalise, nb::arg("x"), nb::arg("weight"),
+           nb::arg("out").noconvert(), "RMSNorm of x [l, d], into out [l, d].")
       .def("times", &Self::times, nb::arg("weight"), nb::arg("rows"), nb::arg("out").noconvert(),
            "Rows [l, k] times a weight [n, k], into out [l, n].");
 }

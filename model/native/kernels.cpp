@@ -32,18 +32,22 @@ INLINED void products_with(const T* rows, size_t n, size_t k, const T* const* x,
   using Vector = typename Lanes<T>::Vector;
   constexpr size_t kLanes = Lanes<T>::kCount;
   for (size_t j = 0; j < n; ++j, rows += k) {
-    // Two sums, as an addition has to wait for the one before.
+    // Two sums, as an addition has to wait for the one before. (Unrolled, or they leave registers.)
     Vector sums[Count][2] = {};
     size_t at = 0;
-    for (; at + 2 * kLanes <= k; at += 2 * kLanes)
+    for (; at + 2 * kLanes <= k; at += 2 * kLanes) {
+#pragma GCC unroll 2
       for (size_t half = 0; half < 2; ++half) {
         Vector row, one;
         load(rows + at + half * kLanes, row);
+#pragma GCC unroll 4
         for (size_t i = 0; i < Count; ++i) {
           load(x[i] + at + half * kLanes, one);
           sums[i][half] += row * one;
         }
       }
+    }
+#pragma GCC unroll 4
     for (size_t i = 0; i < Count; ++i) {
       const Vector both = sums[i][0] + sums[i][1];
       T sum = 0;
