@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from model import _native
 from model.attention import LatentCache, rotary_table, softmax_scale
 from model.block import Block
+from model.kernels.switch import enabled
 from model.norm import RMSNorm
 from model.transformer import Transformer
 
@@ -31,7 +32,7 @@ class Decoder:
     pass, a few by the native one. Only to be used under `torch.inference_mode`.
 
     The native pass is for a model on the CPU, in float32 or float64. One in FP8 is always read by
-    its own pass, which rounds as it was trained to; on a GPU that pass calls kernels for decoding.
+    its own pass, which rounds as it was trained to.
     """
 
     def __init__(self, model: Transformer, capacity: int) -> None:
@@ -39,7 +40,9 @@ class Decoder:
         head = model.lm_head.weight
         self.table = rotary_table(model.config, 0, capacity, head.dtype)
         fit = head.device.type == "cpu" and head.dtype in _STACKS and model.precision == "fp32"
-        self.few = FEW if fit else 0
+        # Where kernels run, attention's own pass calls the one for decoding.
+        kernels = enabled(head, torch.bfloat16)
+        self.few = FEW if fit and not kernels else 0
         if self.few:
             self.stack = _stack_of(model)
 

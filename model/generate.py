@@ -157,8 +157,8 @@ class _Drafter:
         self.decoder = decoder
         model = decoder.model
         self.caches = make_caches(model, len(model.mtp_modules), capacity)
-        # Representations of depth 0 (the main model's) to D - 1, by position. Room for all of them,
-        # as adding to a tensor copies it, and a large one by all threads, which then are in the way.
+        # Representations of depth 0 (the main model's) to D - 1, by position. Room for all of them:
+        # adding to a tensor copies it, and a large one by all threads, which then are in the way.
         like, size = model.lm_head.weight, model.config.hidden_size
         self.hidden = [like.new_empty(capacity, size) for _ in model.mtp_modules]
         self.known = 0  # positions of depth 0

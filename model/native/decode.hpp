@@ -4,7 +4,7 @@
 // One token multiplies every active weight with one vector, so a pass costs what reading the weights
 // costs, if nothing else is in the way. Each step of a layer is split by the outputs of its product:
 // every thread reads a stretch of each matrix from end to end, once for all rows, and meets the
-// others before the next step, eight times a layer (half a microsecond each). What is small, norms
+// others before the next step, seven times a layer (half a microsecond each). What is small, norms
 // and the choice of experts, every thread does for itself.
 //
 // Legend: l rows, d hidden size, h heads, c latent size, n plain and r rotary dimensions of a query,
