@@ -43,18 +43,18 @@ class LatentCache:
     latent: Tensor
     length: int = 0
 
-    def reserve(self, tokens: int) -> Tensor:
-        """Count so many more tokens as remembered, for whoever writes them into `latent`."""
+    def room_for(self, tokens: int) -> int:
+        """The length with so many more tokens; raises ValueError beyond the capacity."""
         end = self.length + tokens
         if end > self.latent.shape[1]:
             raise ValueError(f"latent cache holds {self.latent.shape[1]} tokens, {end} are needed")
-        self.length = end
-        return self.latent
+        return end
 
     def append(self, new: Tensor) -> None:
         """Remember new: [b, l, c + r]."""
-        start = self.length
-        self.reserve(new.shape[1])[:, start : self.length] = new
+        end = self.room_for(new.shape[1])
+        self.latent[:, self.length : end] = new
+        self.length = end
 
     def crop(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""

@@ -7,7 +7,7 @@ more, for a handful of rows, in `model/native/decode.hpp`: attention runs on the
 the absorbed projections (the DeepSeek-V2 report, section 2.1.2), and an expert that several rows
 chose is read once. Its twin and oracle is the ordinary forward pass, which also reads the prompts.
 
-A `Decoder` copies nothing: the weights are used where they are.
+The weights are used where they are, none is copied.
 """
 
 import numpy as np
@@ -79,10 +79,12 @@ class Decoder:
 
     def _add(self, first: int, x: Tensor, caches: list[LatentCache]) -> None:
         """Send x [l, d] through the layers from `first` on, as many as there are caches."""
-        known, size = caches[0].length, len(x)
-        table = torch.view_as_real(self.table[known : known + size]).flatten(1)
-        latents = [cache.reserve(size)[0].numpy() for cache in caches]
+        known, ends = caches[0].length, [cache.room_for(len(x)) for cache in caches]
+        table = torch.view_as_real(self.table[known : ends[0]]).flatten(1)
+        latents = [cache.latent[0].numpy() for cache in caches]
         self.stack.add(first, x.numpy(), table.numpy(), latents, known)
+        for cache, end in zip(caches, ends, strict=True):
+            cache.length = end
 
     def _normalise(self, x: Tensor, norm: RMSNorm) -> Tensor:
         out = torch.empty_like(x)

@@ -9,8 +9,8 @@ alone. Sequences that are filled alike are one class: all pieces of a length go 
 each room, smallest room first, and a sequence of room c takes floor(c / length) in a row, since
 after the first it is still the fullest that fits. A class that gets pieces becomes another one, its
 child; no sequence is looked at by itself. That is the same packing as one piece at a time, at a
-cost that depends on the number of lengths that occur (some microseconds for each) and not on how
-many pieces there are. Dealing the pieces out afterwards takes a few nanoseconds for each
+cost that depends on the number of lengths that occur (less than a microsecond for each) and not on
+how many pieces there are. Dealing the pieces out afterwards takes a few nanoseconds for each
 (`native/best_fit.hpp`).
 
 Two more strategies are for comparison: `concat` (`packing.sequences`) cuts where a sequence is

@@ -50,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows of a row group whose records lie together in the scratch file, sorted."""
+    """Rows of a row group whose records lie together in the scratch file, by window."""
 
     group: Group
     first: int  # row of the shard
@@ -108,18 +108,25 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def read_rows(
-    group: Group, seed: int, fraction: float, spans_above: int, *, ids: bool = True
+    group: Group,
+    seed: int,
+    fraction: float,
+    spans_above: int,
+    *,
+    ids: bool = True,
+    together: bool = False,
 ) -> Iterator[Rows]:
     """Read a row group, segment by segment.
 
-    spans_above: keep atomic spans of documents with more tokens than that.
+    spans_above: keep atomic spans of documents with more tokens than that. together: read its
+    columns on several threads.
 
     ids: without them there are no keys, none is held out, and no spans are looked for.
     """
     wanted = _COLUMNS if ids else [*_NAMES, "tokens"]
     try:
         with pq.ParquetFile(group.path, read_dictionary=_NAMES) as file:
-            table = file.read_row_group(group.number, columns=wanted, use_threads=True)
+            table = file.read_row_group(group.number, columns=wanted, use_threads=together)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(_unreadable(group.path, error)) from error
     table = table.unify_dictionaries().combine_chunks()
@@ -341,6 +348,7 @@ def take_census(
     seed: int,
     fraction: float,
     pool: Executor,
+    workers: int,
     *,
     spans_above: int,
     each: Callable[[np.ndarray, Rows], None] = lambda places, rows: None,
@@ -348,7 +356,8 @@ def take_census(
 ) -> Census:
     """Read all documents and lay those for training out in the folder `scratch`, which is made.
 
-    spans_above: atomic spans are kept of documents with more tokens. each: is called, from any
+    workers: threads of the pool. spans_above: atomic spans are kept of documents with more tokens.
+    each: is called, from any
     thread, with the rows of every segment and their places. progress: with the documents read and
     all of them. Raises ValueError for a table that cannot be read.
     """
@@ -362,9 +371,12 @@ def take_census(
     scratch.mkdir(parents=True)
     census._file = os.open(scratch / "records", os.O_RDWR | os.O_CREAT)
 
+    few = len(census.groups) < workers
+
     def one(number: int) -> int:
         group = census.groups[number]
-        for k, rows in enumerate(read_rows(group, seed, fraction, spans_above), group.segment):
+        found = read_rows(group, seed, fraction, spans_above, together=few)
+        for k, rows in enumerate(found, group.segment):
             each(_places(census.segments[k], np.arange(len(rows.keys))), rows)
             census.add(k, rows)
         return group.rows

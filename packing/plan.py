@@ -149,6 +149,7 @@ def make_plan(
             config.seed,
             config.validation.fraction,
             pool,
+            workers,
             spans_above=0 if config.strategy == "concat" else shortest,
             each=lambda places, rows: _consider(chosen, places, rows, config),
             progress=lambda done, total: progress("read documents", done, total),

@@ -68,8 +68,9 @@ class Stack {
            shape_.chosen_groups <= shape_.groups &&
            shape_.chosen / shape_.chosen_groups <= experts / shape_.groups &&
            shape_.chosen <= shape_.chosen_groups * (experts / shape_.groups));
+    const T* biases = vector(bias, experts);
     layer.router = matrix(router, experts, d);
-    layer.bias = vector(bias, experts);
+    layer.bias = biases;
     kept_.push_back(nb::cast(gate_up));
     kept_.push_back(nb::cast(down));
     for (size_t e = 0; e < experts; ++e) {
@@ -83,7 +84,7 @@ class Stack {
     const size_t rows = x.shape(0);
     expect(rows > 0 && rows <= decode::kMost && x.shape(1) == shape_.hidden &&
            table.shape(0) == rows && table.shape(1) == shape_.rotary &&
-           first + caches.size() <= layers_.size());
+           first <= layers_.size() && caches.size() <= layers_.size() - first);
     for (const auto& cache : caches)
       expect(cache.shape(1) == shape_.latent + shape_.rotary && known <= cache.shape(0) &&
              rows <= cache.shape(0) - known);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -20,8 +21,12 @@ struct Share {
 class Team {
  public:
   explicit Team(size_t members) : members_(members) {
-    for (size_t member = 1; member < members; ++member)
-      threads_.emplace_back([this, member] { wait_for_work(member); });
+    try {
+      for (size_t member = 1; member < members; ++member)
+        threads_.emplace_back([this, member] { wait_for_work(member); });
+    } catch (const std::system_error&) {
+      members_ = 1 + threads_.size();  // the system gives no more
+    }
   }
 
   ~Team() {
@@ -35,8 +40,9 @@ class Team {
 
   size_t members() const { return members_; }
 
-  // Call work(member) in every member, the calling thread being the first; it must not throw.
-  void run(const std::function<void(size_t)>& work) {
+  // Call work(member) in every member, the calling thread being the first. If it throws, which only
+  // a lack of memory can make it, the process ends: the others would wait for ever.
+  void run(const std::function<void(size_t)>& work) noexcept {
     work_ = &work;
     begin();
     work(0);
@@ -50,21 +56,24 @@ class Team {
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members_) {
       arrived_.store(0, std::memory_order_relaxed);
       meetings_.store(meeting + 1, std::memory_order_release);
+      meetings_.notify_all();
       return;
     }
     // What there is to wait for takes microseconds, unless the other one was sent to sleep.
-    for (int spins = 0; meetings_.load(std::memory_order_acquire) == meeting;)
-      if (++spins > kSpins) std::this_thread::yield();
-      else pause();
+    wait(meetings_, meeting);
   }
 
  private:
   static constexpr int kSpins = 4000;  // of 20 to 100 cycles: a few dozen microseconds
 
-  static void pause() {
+  static void wait(const std::atomic<uint32_t>& number, uint32_t seen) {
+    for (int spins = 0; spins < kSpins; ++spins) {
+      if (number.load(std::memory_order_acquire) != seen) return;
 #if defined(__x86_64__)
-    __builtin_ia32_pause();
+      __builtin_ia32_pause();
 #endif
+    }
+    number.wait(seen, std::memory_order_acquire);
   }
 
   void begin() {
@@ -72,11 +81,9 @@ class Team {
     runs_.notify_all();
   }
 
-  void wait_for_work(size_t member) {
+  void wait_for_work(size_t member) noexcept {
     for (uint32_t seen = 0;; ++seen) {
-      for (int spins = 0; spins < kSpins && runs_.load(std::memory_order_acquire) == seen; ++spins)
-        pause();
-      runs_.wait(seen, std::memory_order_acquire);
+      wait(runs_, seen);
       if (work_ == nullptr) return;
       (*work_)(member);
       meet();

@@ -173,6 +173,8 @@ inline Parts pick(const Record* records, size_t count, const int64_t* whole, siz
           bounds[t * piles + records[k].pile].of(records[k], turns[t].key(records[k].key));
       if (to > from) take(k, from, to);
     }
+  // Many parts wait to be packed together where each is small.
+  parts.place.shrink_to_fit(), parts.start.shrink_to_fit(), parts.tokens.shrink_to_fit();
   return parts;
 }
 

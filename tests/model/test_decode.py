@@ -33,6 +33,7 @@ def test_few_tokens_give_what_the_ordinary_pass_gives(small, build, tokens, shap
     with torch.inference_mode():
         expected = model(torch.tensor([ids]))[0][0]
         decoder = Decoder(model, 30)
+        assert decoder.few == FEW
         caches = make_caches(model, 3, 30)
         parts = [decoder.read(ids[:15], caches)]
         start = 15
@@ -46,7 +47,24 @@ def test_few_tokens_give_what_the_ordinary_pass_gives(small, build, tokens, shap
             torch.testing.assert_close(decoder.logits(rows), model.lm_head(rows))
 
 
-def test_few_tokens_give_the_multi_token_modules_states(small, build, tokens):
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_in_float32_too(small, build, tokens, shape):
+    torch.set_num_threads(2)
+    model = build(small(**shape))
+    ids = tokens(1, 20)[0].tolist()
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]))[0][0]
+        decoder, caches = Decoder(model, 20), make_caches(model, 3, 20)
+        assert decoder.few == FEW
+        parts = [decoder.read([token], caches) for token in ids[:12]]
+        parts += [decoder.read(ids[12:16], caches), decoder.read(ids[16:], caches)]
+    found = torch.cat(parts)
+    assert (found - expected).norm() < 1e-4 * expected.norm()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_few_tokens_give_the_multi_token_modules_states(small, build, tokens, threads):
+    torch.set_num_threads(threads)
     model = build(small(num_nextn_predict_layers=2)).double()
     ids = tokens(1, 12)[0].tolist()
     module = model.mtp_modules[1]
@@ -100,8 +118,10 @@ def test_a_cache_that_is_full_says_so(small, build, tokens):
     with torch.inference_mode():
         decoder, caches = Decoder(model, 12), make_caches(model, 3, 8)
         decoder.read(ids[:8], caches)
+        before = [cache.length for cache in caches]
         with pytest.raises(ValueError, match="holds 8 tokens, 9 are needed"):
             decoder.read(ids[8:], caches)
+        assert [cache.length for cache in caches] == before == [8] * 3
 
 
 def test_an_fp8_model_is_read_by_its_own_pass(small, build, tokens):
