@@ -251,7 +251,7 @@ class Census:
         if self._file < 0:
             return
         segment = self.segments[number]
-        first = int(_places(segment, np.zeros(1, np.int64))[0])
+        first = segment.group.shard << 32 | segment.first  # the first row's place
         records, self.starts[number] = _native.lay_out(
             rows.keys, rows.held_out, rows.tokens, rows.piles, numbers, first, self.windows
         )
