@@ -324,6 +324,8 @@ def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts
             uses -= {re.split(r"[.\\]", one.name)[-1] for one in imports}
     if language == "go":
         defines -= {"main", "init", "_"}  # no other file can mean these
+        for one in imports:
+            uses -= set(one.names or (one.name.rpartition("/")[2],))
     return Facts(tuple(dict.fromkeys(imports)), package, frozenset(defines), uses)
 
 

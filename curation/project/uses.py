@@ -36,8 +36,24 @@ _TYPE = re.compile(rb"\b(?:class|interface|enum|record|struct|object|trait)\s+(\
 _BARE_OR_ANNOTATION = re.compile(rb"(?<![\w.$])[A-Za-z_]\w*+")
 
 
+_PARAMETERS = re.compile(rb"\([^()]*+\)")
+_ENUM = re.compile(rb"\benum\b[^{};]{0,400}+\{([^{};]*+)")
+
+
+def _without_brackets(code: bytes) -> bytes:
+    for _ in range(3):  # levels of them
+        code = _PARAMETERS.sub(b"", code)
+    return code
+
+
+def _constants(bare_code: bytes) -> set[bytes]:
+    """The constants of enumerations, as far as the first that has a body; annotations too."""
+    return {name for body in _ENUM.findall(bare_code) for name in _BARE.findall(body)}
+
+
 def _java(code: bytes) -> set[bytes]:
-    return set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code))
+    declared = set(_TYPE.findall(code)) | _constants(_without_brackets(code))
+    return set(_BARE_OR_ANNOTATION.findall(code)) - declared
 
 
 _KOTLIN_CALL = re.compile(rb"(?<![\w.$@])([A-Za-z_]\w*+)(?:<[\w, .?*]++>)?[ \t]*+[({]")
@@ -47,7 +63,6 @@ _KOTLIN_OWN = re.compile(
 )
 
 
-_PARAMETERS = re.compile(rb"\([^()]*+\)")
 _KOTLIN_SUPER = re.compile(
     rb"\b(?:class|object|interface)\b[^{}:;=]{0,400}+:(?!:)|\bfun\b[^(){}\n=:]{0,200}?\.\w"
 )
@@ -55,10 +70,8 @@ _KOTLIN_SUPER = re.compile(
 
 def _kotlin(code: bytes) -> set[bytes]:
     """Calls of bare names only where no member of a type that is extended can be meant."""
-    own = {name for pair in _KOTLIN_OWN.findall(code) for name in pair}
-    heads = code
-    for _ in range(3):  # levels of brackets
-        heads = _PARAMETERS.sub(b"", heads)
+    heads = _without_brackets(code)
+    own = {name for pair in _KOTLIN_OWN.findall(code) for name in pair} | _constants(heads)
     calls = set() if _KOTLIN_SUPER.search(heads) else set(_KOTLIN_CALL.findall(code)) - own
     bare = set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code)) - own
     return bare | {name + b"()" for name in calls}

@@ -229,6 +229,9 @@ def test_kotlin_functions_are_called_and_java_sees_them_by_their_class():
         "p/C.kt": "package p\nclass C : Base() { fun f() = help() }",  # a member of Base, perhaps
         "q/D.kt": "package q\nimport p.twice\nval y = 1.twice()",
         "p/J.java": "package p; class J { void main() { help(); } }",
+        "p/Sum.kt": "package p\nclass Sum(x: Int)",
+        "p/E.kt": "package p\nenum class E(n: Int) {\n  Sum(f(1)),\n  Max(2);\n}",  # its constant
+        "p/L.java": "package p; public enum L { @Deprecated Sum(g(1)), Max }",
         "q/K.java": "package q; import p.Tool; import static p.Tool.help; class K {}",
     }
     assert edges(files) == {"p/B.kt": ["p/F.kt"], "q/D.kt": ["p/F.kt"], "q/K.java": ["p/F.kt"]}
@@ -245,6 +248,9 @@ def test_go_locals_fields_methods_and_members_are_no_uses():
         "main.go": 'package main\nimport (\n"m/p"\nq "m/q"\n_ "m/r"\n)\nfunc main() { p.Name() }',
         "q/q.go": "package q\nfunc Name() {}",
         "r/r.go": "package r\nfunc init() {}",
+        # Two of which one is built, by a tag: the import is meant, not the other's variable.
+        "j/std.go": 'package j\nimport "encoding/json"\nvar Marshal = json.Marshal',
+        "j/fast.go": 'package j\nimport "x.org/fast"\nvar json = fast.Config\nvar Marshal = json.M',
     }
     assert edges(files) == {
         "p/used.go": ["p/debug.go"],
