@@ -17,7 +17,9 @@ Where the hole is, by shares of the recipe:
 
     characters   two uniform cuts, as DeepSeek-Coder and V3 have it
     lines        one to eight whole lines
-    syntax       a node of the syntax tree, from the document's spans: a function's body, a block, …
+    syntax       a node of the syntax tree, from the document's spans: of a kind drawn (a function's
+                 body, a block, …) the one whose size is nearest to one drawn of n, 2n, 4n, … bytes,
+                 so that large holes are made as often as small ones, though few nodes are large
     project      a node, or lines, of a file that is not the first of a project's document; the
                  files before it, which it needs, are the prefix
 
@@ -37,6 +39,7 @@ from packing.draws import draw, draw_fraction
 SPECIALS_IN_SPAN = 4  # fim_begin, fim_hole, fim_end and eos
 FORMATS = ("psm", "spm")
 STRATEGIES = ("characters", "lines", "syntax", "project")
+NODE_BYTES = (8, 2048)
 MOST_LINES = 8
 
 
@@ -45,15 +48,20 @@ class Fim:
     """How often (0 to 1, by `domain` or `domain/language`), in which format, and where.
 
     formats, holes: shares, which need not add up to one. span_tokens: the longest rewritten span.
-    Raises ValueError for an unknown name or shares without any.
+    node_bytes: the least and the largest size that is looked for in a syntax tree.
+    Raises ValueError for an unknown name, shares without any, or sizes that are none.
     """
 
     rate: Mapping[str, float] = field(default_factory=lambda: {"code": 0.1})
     formats: Mapping[str, float] = field(default_factory=lambda: {"psm": 1.0})
     holes: Mapping[str, float] = field(default_factory=lambda: {"characters": 1.0})
     span_tokens: int = 4096
+    node_bytes: Sequence[int] = NODE_BYTES
 
     def __post_init__(self) -> None:
+        least, most = self.node_bytes
+        if not 0 < least <= most:
+            raise ValueError(f"fim.node_bytes: {least}, {most}: expected the least size, then more")
         for name, shares, known in (
             ("formats", self.formats, FORMATS),
             ("holes", self.holes, STRATEGIES),
@@ -119,16 +127,17 @@ def choose_hole(
     window: int,
     strategy: str = "characters",
     spans: Sequence[Mapping] = (),
+    node_bytes: Sequence[int] = NODE_BYTES,
 ) -> tuple[Hole, str]:
     """Cut a text in a window of at most `window` characters; any part may be empty.
 
-    spans: of the document, {start, end, kind, path} in bytes. Returns the hole and the strategy
-    that made it.
+    spans: of the document, {start, end, kind, path} in bytes. node_bytes: sizes looked for, least
+    and largest. Returns the hole and the strategy that made it.
     """
     window = min(window, len(text))
     choices = STRATEGIES[: STRATEGIES.index(strategy) + 1]
     for one in reversed(choices[1:]):
-        found = _middle(seed, document_id, text, one, spans)
+        found = _middle(seed, document_id, text, one, spans, node_bytes)
         if found is not None:
             first, last, stop = found
             hole = _around(seed, document_id, text, first, last, window, stop)
@@ -140,7 +149,12 @@ def choose_hole(
 
 
 def _middle(
-    seed: int, document_id: str, text: str, strategy: str, spans: Sequence[Mapping]
+    seed: int,
+    document_id: str,
+    text: str,
+    strategy: str,
+    spans: Sequence[Mapping],
+    node_bytes: Sequence[int],
 ) -> tuple[int, int, int | None] | None:
     """(first, last, where the suffix must stop) in characters; None if the text has no such."""
     if strategy == "lines":
@@ -165,8 +179,17 @@ def _middle(
     kinds = sorted({node["kind"] for node in nodes})
     kind = kinds[draw(seed, "fim-kind", document_id) % len(kinds)]
     nodes = [node for node in nodes if node["kind"] == kind]
+    least, most = node_bytes
+    size = least << draw(seed, "fim-size", document_id) % (most // least).bit_length()
+    node = min(nodes, key=lambda n: _unlike(n["end"] - n["start"], size))
+    # Of nodes as near, not always the first.
+    nodes = [n for n in nodes if n["end"] - n["start"] == node["end"] - node["start"]]
     node = nodes[draw(seed, "fim-span", document_id) % len(nodes)]
     return _characters(data, node["start"]), _characters(data, node["end"]), stop
+
+
+def _unlike(a: int, b: int) -> float:
+    return max(a, b) / min(a, b)
 
 
 def _characters(data: bytes, at: int) -> int:
@@ -253,7 +276,7 @@ def rewrite(
     if len(plain) > room:
         window = max(window * room // len(plain), 1)
     while True:
-        hole, strategy = choose_hole(seed, document_id, text, window, wanted, spans)
+        hole, strategy = choose_hole(seed, document_id, text, window, wanted, spans, fim.node_bytes)
         prefix, middle, suffix = (
             encode(text[a:b])
             for a, b in ((hole.start, hole.first), (hole.first, hole.last), (hole.last, hole.end))

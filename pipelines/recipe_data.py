@@ -159,12 +159,21 @@ class TokenizerSection(Section):
 
 class FimSection(Section):
     """Fill-in-the-middle: rate by domain or domain/language, shares of formats (psm, spm) and of
-    places (characters, lines, syntax, project), and the longest rewritten span in tokens."""
+    places (characters, lines, syntax, project), the longest rewritten span in tokens, and the least
+    and largest size of nodes that is looked for, in bytes."""
 
     rate: dict[str, Fraction] = {"code": 0.1}
     formats: dict[Literal["psm", "spm"], Share] = {"psm": 1.0}
     holes: dict[Literal["characters", "lines", "syntax", "project"], Share] = {"characters": 1.0}
     span_tokens: Annotated[int, Field(gt=4)] = 4096
+    node_bytes: tuple[Positive, Positive] = (8, 2048)
+
+    @field_validator("node_bytes")
+    @classmethod
+    def _least_first(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"{list(value)}: expected the least size, then the largest")
+        return value
 
 
 class EncodeSection(Section):

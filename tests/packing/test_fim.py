@@ -1,5 +1,6 @@
 """Fill-in-the-middle: where holes are, how they are written, and that nothing is lost."""
 
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -159,6 +160,29 @@ def test_syntax_holes_are_nodes_and_project_holes_lie_behind_what_their_file_nee
     assert "return g(x)" in middles and "z = 3\n" in middles
 
 
+def test_nodes_of_all_sizes_are_holes_as_often():
+    sizes = [10] * 50 + [100] * 5 + [1000]
+    ends = np.cumsum(sizes).tolist()
+    spans = [
+        {"start": end - size, "end": end, "kind": "body", "path": "a"}
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+    found = Counter()
+    for n in range(3000):
+        hole, _ = choose_hole(0, str(n), "x" * ends[-1], ends[-1], "syntax", spans, (8, 1024))
+        found[hole.last - hole.first] += 1
+    # Nearest in ratio to 8, 16 | 32, 64, 128, 256 | 512, 1024.
+    assert found.keys() == {10, 100, 1000}
+    assert np.allclose(
+        [found[size] / 3000 for size in (10, 100, 1000)], [2 / 8, 4 / 8, 2 / 8], atol=0.03
+    )
+    starts = {
+        choose_hole(0, str(n), "x" * ends[-1], ends[-1], "syntax", spans, (8, 8))[0].first
+        for n in range(1000)
+    }
+    assert len(starts) == 50  # each of those as near
+
+
 def test_what_a_document_cannot_have_is_replaced():
     assert choose_hole(0, "i", "one line", 8, "project")[1] == "characters"
     assert choose_hole(0, "i", "two\nlines", 9, "syntax")[1] == "lines"
@@ -231,6 +255,8 @@ def test_wrong_settings_and_spans_are_refused(encoder):
         Fim(holes={"trees": 1})
     with pytest.raises(ValueError, match="add up to nothing"):
         Fim(formats={"psm": 0})
+    with pytest.raises(ValueError, match=r"fim\.node_bytes: 9, 8: expected the least size"):
+        Fim(node_bytes=(9, 8))
     with pytest.raises(ValueError, match="expected more than 4"):
         rewritten(encoder, TEXT, Fim({}, span_tokens=4))
     with pytest.raises(ValueError, match="no fill-in-the-middle span"):
