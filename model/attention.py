@@ -22,10 +22,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model import _native
 from model.config import ModelConfig
 from model.kernels.switch import enabled
 from model.linear import Linear
 from model.norm import RMSNorm
+from model.passes import call, native, once
 from model.recompute import is_remaking, made_by, recipe_of
 from model.sample_attention import by_sample
 
@@ -225,9 +227,18 @@ class _DecoupledAttention(torch.autograd.Function):
     def forward(ctx, q, kv, k_rotary, table, scale) -> Tensor:
         b, length, h, _ = q.shape
         n = q.shape[-1] - k_rotary.shape[-1]
-        turned = _turned(q, n, table, scale)
         out = q.new_empty(b, length, h, kv.shape[-1] - n)
         ctx.remake, ctx.scale, blocks = is_remaking(), scale, []
+        ctx.native = native(b * length, q, kv, k_rotary)
+        if ctx.native:
+            q, kv, k_rotary = q.contiguous(), kv.contiguous(), k_rotary.contiguous()
+            turns = torch.view_as_real(table).contiguous()
+            if not ctx.remake:
+                blocks = [q.new_empty(b, h, _native.weights_of(length))]
+            call(_native.attention, q, kv, k_rotary, turns, scale, out, *(blocks or [None]))
+            ctx.save_for_backward(q, kv, k_rotary, turns, *blocks)
+            return out
+        turned = _turned(q, n, table, scale)
         for i in range(b):
             k, v = _heads(kv[i], k_rotary[i], n)
             for start in range(0, length, BLOCK):
@@ -244,6 +255,15 @@ class _DecoupledAttention(torch.autograd.Function):
         q, kv, k_rotary, table, *blocks = ctx.saved_tensors
         b, length, h, _ = q.shape
         n = q.shape[-1] - k_rotary.shape[-1]
+        if ctx.native:
+            once(ctx)
+            grad_q, grad_kv = torch.empty_like(q), torch.empty_like(kv)
+            grad_rotary = q.new_empty(b, h, length, k_rotary.shape[-1])
+            call(
+                _native.attention_backward, q, kv, k_rotary, table, ctx.scale, grad.contiguous(),
+                *(blocks or [None]), grad_q, grad_kv, grad_rotary,
+            )  # fmt: skip
+            return grad_q, grad_kv, grad_rotary.sum(1), None, None
         if ctx.remake:
             q = _turned(q, n, table, ctx.scale)
         grad_q, grad_kv, grad_rotary = (torch.empty_like(x) for x in (q, kv, k_rotary))

@@ -11,7 +11,9 @@ them, which is all that is needed since the loss is one sum.
 import torch
 from torch import Tensor
 
+from model import _native
 from model.kernels.switch import enabled
+from model.passes import call, native
 
 IGNORED = -100
 # Entries of a block of logits, 8 MB in float32: 256 tokens of an 8,192-word vocabulary. Larger ones
@@ -64,6 +66,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses = hidden.new_zeros(hidden.shape[0])
         first = True
         labelled = (labels != IGNORED).nonzero().squeeze(1)
+        if native(len(labelled), hidden, head):
+            found = hidden.new_empty(len(labelled))
+            call(
+                _native.cross_entropy, hidden.contiguous(), head.contiguous(), labels.contiguous(),
+                labelled, found, grad_hidden, grad_head,
+            )  # fmt: skip
+            losses.index_copy_(0, labelled, found)
+            if wanted:
+                ctx.save_for_backward(grad_hidden, grad_head)
+            ctx.mark_non_differentiable(losses)
+            return losses.sum(), losses
         entries = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
         height = min(max(1, entries // head.shape[0]), len(labelled))
         block = hidden.new_empty(height, head.shape[0])

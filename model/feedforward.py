@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model import _native
 from model.linear import Linear, linear
+from model.passes import call, native, once
 
 # Rows of a piece: at d 512 and m 192 a piece and what is made of it are about 8 MB.
 PIECE = 1024
@@ -127,6 +129,13 @@ class _GatedNetworks(torch.autograd.Function):
     def forward(ctx, x, gate_up, down, gain, counts, token, position) -> Tensor:
         rows = len(x) if token is None else len(token)
         h, y = x.new_empty(rows, gate_up.shape[1]), x.new_empty(rows, x.shape[1])
+        ctx.counts, ctx.native = counts, native(rows, x, gate_up, down, gain)
+        if ctx.native:
+            x, gate_up, down = x.contiguous(), gate_up.contiguous(), down.contiguous()
+            gains = None if gain is None else gain.view(-1)
+            call(_native.networks, x, gate_up, down, counts, gains, token, h, y)
+            ctx.save_for_backward(x, gate_up, down, gain, token, position, h)
+            return y if position is None else F.embedding_bag(position, y, mode="sum")
         for network, part, _ in _pieces(counts):
             own = x[part] if token is None else x.index_select(0, token[part])
             mine = h[part]
@@ -134,7 +143,6 @@ class _GatedNetworks(torch.autograd.Function):
             inner = activate(mine, None if gain is None else gain[part])
             torch.mm(inner, down[network].t(), out=y[part])
         ctx.save_for_backward(x, gate_up, down, gain, token, position, h)
-        ctx.counts = counts
         return y if position is None else F.embedding_bag(position, y, mode="sum")
 
     @staticmethod
@@ -144,6 +152,18 @@ class _GatedNetworks(torch.autograd.Function):
         grad_x = x.new_empty(h.shape[0], x.shape[1])
         grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
         grad_gain = None if gain is None else torch.empty_like(gain)
+        if ctx.native:
+            once(ctx)
+            inner = h.new_empty(h.shape[0], down.shape[2])
+            gains = None if gain is None else gain.view(-1)
+            call(
+                _native.networks_backward, x, gate_up, down, ctx.counts, gains, token, grad, h,
+                inner, grad_x, grad_gate_up, grad_down,
+                None if gain is None else grad_gain.view(-1),
+            )  # fmt: skip
+            if position is not None:
+                grad_x = F.embedding_bag(position, grad_x, mode="sum")
+            return grad_x, grad_gate_up, grad_down, grad_gain, None, None, None
         for network, part, first in _pieces(ctx.counts):
             if token is None:
                 own, g = x[part], grad[part]

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model import _native
 from model.fp8_linear import fp8_grouped_linear, fp8_linear
+from model.passes import call, native
 
 PRECISIONS = ("fp32", "fp8")
 
@@ -31,7 +33,31 @@ def linear(x: Tensor, weight: Tensor, precision: str, keep: str = "e4m3") -> Ten
     """x W^T in the given precision. x: [..., k], weight: [n, k], result [..., n]."""
     if precision == "fp8":
         return fp8_linear(x, weight, keep)
+    if native(x.numel() // x.shape[-1], x, weight):
+        return _Linear.apply(x, weight)
     return F.linear(x, weight)
+
+
+class _Linear(torch.autograd.Function):
+    """`F.linear` by the native core."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        rows, weight = x.flatten(0, -2).contiguous(), weight.contiguous()
+        out = x.new_empty(*x.shape[:-1], weight.shape[0])
+        call(_native.linear, rows, weight, out.view(-1, weight.shape[0]))
+        ctx.save_for_backward(x, weight)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad = grad.reshape(-1, weight.shape[0]).contiguous()
+        rows = x.flatten(0, -2).contiguous()
+        grad_x = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        call(_native.linear_backward, grad, rows, weight, grad_x, grad_weight)
+        return None if grad_x is None else grad_x.view_as(x), grad_weight
 
 
 def grouped_linear(x: Tensor, weight: Tensor, counts: list[int], precision: str) -> Tensor:

@@ -11,5 +11,6 @@ namespace gristmill {
 namespace nb = nanobind;
 
 void bind_decode(nb::module_& m);
+void bind_train(nb::module_& m);
 
 }  // namespace gristmill

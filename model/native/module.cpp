@@ -2,4 +2,7 @@
 
 #include "bind.hpp"
 
-NB_MODULE(_native, m) { gristmill::bind_decode(m); }
+NB_MODULE(_native, m) {
+  gristmill::bind_decode(m);
+  gristmill::bind_train(m);
+}
