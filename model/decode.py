@@ -7,19 +7,19 @@ more, for a handful of rows, in `model/native/decode.hpp`: attention runs on the
 the absorbed projections (the DeepSeek-V2 report, section 2.1.2), and an expert that several rows
 chose is read once. Its twin and oracle is the ordinary forward pass, which also reads the prompts.
 
-The weights are used where they are, none is copied.
+The weights are used where they are. Only a draft, which costs time if it is wrong and nothing else,
+is made by a copy of its module and of the head in 8 bits a number: a quarter of the bytes.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from model import _native
 from model.attention import LatentCache, rotary_table, softmax_scale
 from model.block import Block
 from model.kernels.switch import enabled
-from model.norm import RMSNorm
+from model.mtp import MultiTokenModule
 from model.transformer import Transformer
 
 # Up to so many rows at once; from about there on, matrix-matrix products are the better ones.
@@ -35,7 +35,7 @@ class Decoder:
     its own pass, which rounds as it was trained to.
     """
 
-    def __init__(self, model: Transformer, capacity: int) -> None:
+    def __init__(self, model: Transformer, capacity: int, rounded_drafts: bool = False) -> None:
         self.model, self.config = model, model.config
         head = model.lm_head.weight
         self.table = rotary_table(model.config, 0, capacity, head.dtype)
@@ -45,15 +45,17 @@ class Decoder:
         self.few = FEW if fit and not kernels else 0
         if self.few:
             self.stack = _stack_of(model)
+            if rounded_drafts:
+                self.stack.round_drafts()
 
     def read(self, tokens: list[int], caches: list[LatentCache]) -> Tensor:
         """Hidden states [l, d] of the next tokens, after the final norm; `caches` remember them."""
-        ids = torch.tensor(tokens)
         if len(tokens) > self.few:
-            return self.model(ids[None], caches=caches)[0][0]
-        x = F.embedding(ids, self.model.model["embed_tokens"].weight)
-        self._add(0, x, caches)
-        return self._normalise(x, self.model.model["norm"])
+            return self.model(torch.tensor([tokens]), caches=caches)[0][0]
+        out = self._room(tokens)
+        table, latents, known = self._remember(len(tokens), caches)
+        self.stack.read(tokens, table, latents, known, out.numpy())
+        return out
 
     def read_ahead(
         self, depth: int, hidden: Tensor, tokens: list[int], cache: LatentCache
@@ -61,41 +63,50 @@ class Decoder:
         """States [l, d] of multi-token module `depth` (from 1) for the next positions, from the
         depth before, hidden [l, d], and the tokens `depth` places later.
         """
-        module = self.model.mtp_modules[depth - 1]
-        embedding = F.embedding(torch.tensor(tokens), self.model.model["embed_tokens"].weight)
         if len(tokens) > self.few:
+            module = self.model.mtp_modules[depth - 1]
+            embedding = self.model.model["embed_tokens"](torch.tensor(tokens))
             table = self.table[cache.length : cache.length + len(tokens)]
             return module.predict(hidden[None], embedding[None], table, cache=cache)[0][0]
-        joined = [self._normalise(embedding, module.enorm), self._normalise(hidden, module.hnorm)]
-        x = self._times(module.eh_proj.weight, torch.cat(joined, 1))
-        self._add(self.config.num_hidden_layers + depth - 1, x, [cache])
-        return self._normalise(x, module.shared_head["norm"])
+        out = self._room(tokens)
+        table, (latent,), known = self._remember(len(tokens), [cache])
+        hidden = hidden.contiguous().numpy()
+        self.stack.read_ahead(depth, hidden, tokens, table, latent, known, out.numpy())
+        return out
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [l, vocabulary] of hidden states [l, d]."""
         if len(hidden) > self.few:
             return self.model.lm_head(hidden)
-        return self._times(self.model.lm_head.weight, hidden)
+        out = hidden.new_empty(len(hidden), self.config.vocab_size)
+        self.stack.logits(hidden.contiguous().numpy(), out.numpy())
+        return out
 
-    def _add(self, first: int, x: Tensor, caches: list[LatentCache]) -> None:
-        """Send x [l, d] through the layers from `first` on, as many as there are caches."""
-        known, ends = caches[0].length, [cache.room_for(len(x)) for cache in caches]
-        table = torch.view_as_real(self.table[known : ends[0]]).flatten(1)
+    def likeliest(self, hidden: Tensor) -> list[int]:
+        """The token with the largest logit of each row, hidden [l, d]."""
+        if len(hidden) > self.few:
+            return self.model.lm_head(hidden).argmax(-1).tolist()
+        return self.stack.likeliest(hidden.contiguous().numpy())
+
+    def guess(self, hidden: Tensor) -> int:
+        """The likeliest token of one row [1, d], for a draft."""
+        if not self.few:
+            return self.likeliest(hidden)[0]
+        return self.stack.guess(hidden.contiguous().numpy())[0]
+
+    def _room(self, tokens: list[int]) -> Tensor:
+        return self.model.lm_head.weight.new_empty(len(tokens), self.config.hidden_size)
+
+    def _remember(
+        self, count: int, caches: list[LatentCache]
+    ) -> tuple[np.ndarray, list[np.ndarray], int]:
+        """Make room for so many tokens; what turns them, where they go, and how many there are."""
+        known, ends = caches[0].length, [cache.room_for(count) for cache in caches]
+        table = torch.view_as_real(self.table[known : ends[0]]).flatten(1).numpy()
         latents = [cache.latent[0].numpy() for cache in caches]
-        self.stack.add(first, x.numpy(), table.numpy(), latents, known)
         for cache, end in zip(caches, ends, strict=True):
             cache.length = end
-
-    def _normalise(self, x: Tensor, norm: RMSNorm) -> Tensor:
-        out = torch.empty_like(x)
-        self.stack.normalise(x.numpy(), _array(norm.weight), out.numpy())
-        return out
-
-    def _times(self, weight: Tensor, rows: Tensor) -> Tensor:
-        """rows [l, k] times a weight [n, k], as [l, n]."""
-        out = rows.new_empty(len(rows), len(weight))
-        self.stack.times(_array(weight), rows.contiguous().numpy(), out.numpy())
-        return out
+        return table, latents, known
 
 
 def _array(parameter: Tensor) -> np.ndarray:
@@ -121,8 +132,20 @@ def _stack_of(model: Transformer) -> _native.Stack32 | _native.Stack64:
         normalise_gates=config.norm_topk_prob,
         threads=torch.get_num_threads(),
     )
-    for block in [*model.model["layers"], *model.mtp_modules]:
+    stack.set_ends(
+        embedding=_array(model.model["embed_tokens"].weight),
+        norm=_array(model.model["norm"].weight),
+        head=_array(model.lm_head.weight),
+    )
+    for block in model.model["layers"]:
         _add_layer(stack, block)
+        if isinstance(block, MultiTokenModule):
+            stack.add_module(
+                embedding_norm=_array(block.enorm.weight),
+                hidden_norm=_array(block.hnorm.weight),
+                projection=_array(block.eh_proj.weight),
+                norm=_array(block.shared_head["norm"].weight),
+            )
     return stack
 
 

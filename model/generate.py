@@ -3,10 +3,12 @@
 Without a cache every new token runs the whole sequence again: slow and plainly right. With one,
 each layer remembers 512 + 64 numbers a token, and a pass over a few new tokens costs little more
 than reading the active weights (`model/decode.py`). With speculation (section
-5.4.3 of the DeepSeek-V3 report; Leviathan et al. 2023) the multi-token modules draft the next D
+5.4.3 of the DeepSeek-V3 report; Leviathan et al. 2023) the multi-token modules draft the next
 tokens after each pass, the main model checks all of them in its next pass, and those that it would
 have chosen itself are kept, with one more token of its own: the tokens are the same, the passes
-fewer.
+fewer. Where D modules' drafts are all accepted the last module goes on from its own state, which
+stands for the main model's of one place further: one token more with each such pass, up to what a
+pass of a few tokens takes, and fewer again when one is refused.
 
 A multi-token module needs the token k places ahead, so its cache trails the main one by k - 1
 positions: what it computed from drafted tokens is forgotten once the draft has been used.
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.attention import LatentCache
-from model.decode import Decoder
+from model.decode import FEW, Decoder
 from model.transformer import Transformer
 
 
@@ -90,27 +92,24 @@ def generate(
     passes = 0
     while len(tokens) < capacity:
         if cache:
-            hidden = decoder.read(tokens[caches[0].length :], caches)
-            logits = decoder.logits(hidden[-1:])[0]
+            hidden = decoder.read(tokens[caches[0].length :], caches)[-1:]
+            if temperature == 0:
+                tokens += decoder.likeliest(hidden)
+            else:
+                tokens.append(_sample(decoder.logits(hidden)[0], temperature, sampler))
         else:
             logits = model.logits(torch.tensor([tokens]))[0, -1]
+            if temperature == 0:
+                tokens.append(int(logits.argmax()))
+            else:
+                tokens.append(_sample(logits, temperature, sampler))
         passes += 1
-        tokens.append(_choose(logits, temperature, sampler))
         if tokens[-1] in stop:
             break
     return Generation(tokens[len(prompt) :], passes)
 
 
-def _likeliest(logits: Tensor) -> int:
-    """The number of the largest logit. By NumPy, on one core: torch would wake its threads for it,
-    which then stand in the way of the next pass's, and wait awake for more work.
-    """
-    return int(logits.cpu().numpy().argmax())
-
-
-def _choose(logits: Tensor, temperature: float, sampler: torch.Generator) -> int:
-    if temperature == 0:
-        return _likeliest(logits)
+def _sample(logits: Tensor, temperature: float, sampler: torch.Generator) -> int:
     probabilities = (logits.double() / temperature).softmax(-1)
     return int(torch.multinomial(probabilities, 1, generator=sampler))
 
@@ -119,24 +118,28 @@ def _speculate(
     model: Transformer, prompt: list[int], new_tokens: int, stop: Collection[int]
 ) -> Generation:
     modules = model.mtp_modules
-    capacity = len(prompt) + new_tokens + len(modules)
+    most = max(FEW - 1, len(modules))
+    capacity = len(prompt) + new_tokens + most
     caches = make_caches(model, model.config.num_hidden_layers, capacity)
-    decoder = Decoder(model, capacity)
+    decoder = Decoder(model, capacity, rounded_drafts=True)
     drafter = _Drafter(decoder, capacity)
     tokens, draft = list(prompt), []
     passes = proposed = accepted = 0
+    wanted = len(modules)
     end = len(prompt) + new_tokens
     while True:
         known = caches[0].length
         hidden = decoder.read(tokens[known:] + draft, caches)
         passes += 1
         # The main model's own choice after the last token, and after each drafted one.
-        chosen = [_likeliest(row) for row in decoder.logits(hidden[-len(draft) - 1 :])]
+        chosen = decoder.likeliest(hidden[-len(draft) - 1 :])
         agreed = 0
         while agreed < len(draft) and draft[agreed] == chosen[agreed]:
             agreed += 1
         proposed += len(draft)
         accepted += agreed
+        if draft:
+            wanted = min(wanted + 1, most) if agreed == len(draft) else max(agreed, 1)
         for token in chosen[: agreed + 1]:
             tokens.append(token)
             if token in stop or len(tokens) == end:
@@ -146,7 +149,7 @@ def _speculate(
         for cache in caches:
             cache.crop(valid)
         # No point in drafting beyond what the next pass may still add.
-        depth = min(len(modules), end - len(tokens) - 1)
+        depth = min(wanted, end - len(tokens) - 1)
         draft = drafter.draft(hidden[: valid - known], tokens, depth)
 
 
@@ -171,15 +174,19 @@ class _Drafter:
         self.known += len(new_hidden)
         last = len(tokens) - 1
         sequence = list(tokens)
+        modules = len(self.caches)
         for k in range(1, depth + 1):
-            cache = self.caches[k - 1]
-            start = cache.length
-            states = self.decoder.read_ahead(
-                k, self.hidden[k - 1][start:last], sequence[start + k : last + k], cache
-            )
-            sequence.append(_likeliest(self.decoder.logits(states[-1:])[0]))
-            # Position i read token i + k; only those of `tokens` are certain.
-            cache.crop(max(last + 1 - k, 0))
-            if k < len(self.hidden):
+            cache = self.caches[min(k, modules) - 1]
+            if k <= modules:
+                start = cache.length
+                hidden, ahead = self.hidden[k - 1][start:last], sequence[start + k : last + k]
+            else:
+                hidden, ahead = states[-1:], sequence[-1:]
+            states = self.decoder.read_ahead(min(k, modules), hidden, ahead, cache)
+            sequence.append(self.decoder.guess(states[-1:]))
+            if k < modules:
                 self.hidden[k][start:last] = states
+        # Position i of depth k read token i + k; only those of `tokens` are certain.
+        for k, cache in enumerate(self.caches[:depth], 1):
+            cache.crop(max(last + 1 - k, 0))
         return sequence[len(tokens) :]

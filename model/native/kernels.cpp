@@ -1,6 +1,7 @@
 #include "kernels.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 // A copy for each generation of vector instructions; the machine's own is chosen when it is loaded.
@@ -21,9 +22,28 @@ struct Lanes {
   static constexpr size_t kCount = 64 / sizeof(T);
 };
 
+// Bytes ahead that are asked for: the processor itself looks ahead within 4 KB only, and less far the
+// more is computed of each number.
+constexpr size_t kAhead = 8192;
+
 template <typename T>
 INLINED void load(const T* from, typename Lanes<T>::Vector& to) {
   std::memcpy(&to, from, sizeof to);
+}
+
+// The sum of all lanes, half by half: one after the other, each would wait for the one before.
+INLINED float total(const Lanes<float>::Vector& v) {
+  const auto by8 = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto by4 = __builtin_shufflevector(by8, by8, 0, 1, 2, 3) +
+                   __builtin_shufflevector(by8, by8, 4, 5, 6, 7);
+  return (by4[0] + by4[2]) + (by4[1] + by4[3]);
+}
+
+INLINED double total(const Lanes<double>::Vector& v) {
+  const auto by4 = __builtin_shufflevector(v, v, 0, 1, 2, 3) +
+                   __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  return (by4[0] + by4[2]) + (by4[1] + by4[3]);
 }
 
 template <typename T, size_t Count>
@@ -39,6 +59,7 @@ INLINED void products_with(const T* rows, size_t n, size_t k, const T* const* x,
 #pragma GCC unroll 2
       for (size_t half = 0; half < 2; ++half) {
         Vector row, one;
+        __builtin_prefetch(reinterpret_cast<const char*>(rows + at + half * kLanes) + kAhead);
         load(rows + at + half * kLanes, row);
 #pragma GCC unroll 4
         for (size_t i = 0; i < Count; ++i) {
@@ -49,9 +70,7 @@ INLINED void products_with(const T* rows, size_t n, size_t k, const T* const* x,
     }
 #pragma GCC unroll 4
     for (size_t i = 0; i < Count; ++i) {
-      const Vector both = sums[i][0] + sums[i][1];
-      T sum = 0;
-      for (size_t lane = 0; lane < kLanes; ++lane) sum += both[lane];
+      T sum = total(sums[i][0] + sums[i][1]);
       for (size_t rest = at; rest < k; ++rest) sum += rows[rest] * x[i][rest];
       out[i][j] = add ? out[i][j] + sum : sum;
     }
@@ -67,6 +86,58 @@ INLINED void products_of(const T* rows, size_t n, size_t k, const T* const* x, s
     case 3: return products_with<T, 3>(rows, n, k, x, out, add);
     default: return products_with<T, kMost>(rows, n, k, x, out, add);
   }
+}
+
+typedef int32_t Words __attribute__((vector_size(64)));
+
+INLINED void rounded_product(const int32_t* rows, const float* scales, size_t n, size_t blocks,
+                             const float* x, float* out, bool add) {
+  using Vector = Lanes<float>::Vector;
+  for (size_t j = 0; j < n; ++j) {
+    Vector sums[2] = {};
+    for (size_t block = 0; block < blocks; ++block, rows += 16) {
+      Words words;
+      __builtin_prefetch(reinterpret_cast<const char*>(rows) + kAhead);
+      std::memcpy(&words, rows, sizeof words);
+#pragma GCC unroll 4
+      for (int byte = 0; byte < 4; ++byte) {
+        Vector one;
+        load(x + block * kBlock + byte * 16, one);
+        const Words numbers = words << (24 - 8 * byte) >> 24;
+        sums[byte % 2] += __builtin_convertvector(numbers, Vector) * one;
+      }
+    }
+    const float product = total(sums[0] + sums[1]) * scales[j];
+    out[j] = add ? out[j] + product : product;
+  }
+}
+
+INLINED float rounded_row(const float* x, size_t blocks, int32_t* row) {
+  using Vector = Lanes<float>::Vector;
+  float most = 0;
+  for (size_t at = 0; at < blocks * kBlock; ++at) most = std::max(most, std::abs(x[at]));
+  if (!(most > 0) || !std::isfinite(most)) {
+    std::memset(row, 0, blocks * kBlock);
+    return 0;
+  }
+  // Where this is added, what is left of a number below 2^22 is the nearest whole one, in its last
+  // bits.
+  const Vector whole = Vector{} + 12582912.0f;
+  const float factor = 127 / most;
+  for (size_t block = 0; block < blocks; ++block) {
+    Words words = {};
+#pragma GCC unroll 4
+    for (int byte = 0; byte < 4; ++byte) {
+      Vector one;
+      load(x + block * kBlock + byte * 16, one);
+      const Vector moved = one * factor + whole;
+      Words bits;
+      std::memcpy(&bits, &moved, sizeof bits);
+      words |= (bits & 0xff) << (8 * byte);
+    }
+    std::memcpy(row + block * 16, &words, sizeof words);
+  }
+  return most / 127;
 }
 
 template <typename T>
@@ -86,6 +157,17 @@ FOR_EACH_MACHINE void products(const float* rows, size_t n, size_t k, const floa
 FOR_EACH_MACHINE void products(const double* rows, size_t n, size_t k, const double* const* x,
                                size_t count, double* const* out, bool add) {
   products_of(rows, n, k, x, count, out, add);
+}
+
+FOR_EACH_MACHINE void rounded_products(const int32_t* rows, const float* scales, size_t n,
+                                       size_t blocks, const float* const* x, size_t count,
+                                       float* const* out, bool add) {
+  for (size_t i = 0; i < count; ++i)
+    rounded_product(rows, scales, n, blocks, x[i], out[i], add);
+}
+
+FOR_EACH_MACHINE float round_row(const float* x, size_t blocks, int32_t* row) {
+  return rounded_row(x, blocks, row);
 }
 
 FOR_EACH_MACHINE void mix(const float* rows, size_t stride, size_t n, size_t k,

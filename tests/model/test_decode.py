@@ -80,6 +80,22 @@ def test_few_tokens_give_the_multi_token_modules_states(small, build, tokens, th
     torch.testing.assert_close(torch.cat(found), expected)
 
 
+def test_rounded_drafts_are_nearly_the_modules_states(small, build, tokens):
+    model = build(small(num_nextn_predict_layers=1))
+    ids = tokens(1, 12)[0].tolist()
+    hidden = torch.randn(12, 64)
+    states = []
+    with torch.inference_mode():
+        for rounded in (False, True):
+            decoder = Decoder(model, 12, rounded)
+            (cache,) = make_caches(model, 1, 12)
+            parts = [decoder.read_ahead(1, hidden[i : i + 3], ids[i : i + 3], cache)
+                     for i in range(0, 12, 3)]  # fmt: skip
+            states.append(torch.cat(parts))
+    off = (states[1] - states[0]).norm() / states[0].norm()
+    assert 1e-4 < off < 0.05
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     rows=st.integers(1, FEW),
@@ -94,22 +110,46 @@ def test_a_product_shared_by_threads_is_the_product(rows, outputs, inputs, threa
     x = torch.randn(rows, inputs, dtype=dtype, generator=generator)
     out = torch.full((rows, outputs), torch.nan, dtype=dtype)
     stack = (_native.Stack64 if dtype == torch.float64 else _native.Stack32)(
-        **SIZES, threads=threads
+        **SIZES | {"hidden": inputs}, threads=threads
     )
-    stack.times(weight.numpy(), x.numpy(), out.numpy())
+    stack.set_ends(embedding=weight.numpy(), norm=np.ones(inputs, out.numpy().dtype),
+                   head=weight.numpy())  # fmt: skip
+    stack.logits(x.numpy(), out.numpy())
     torch.testing.assert_close(out, x @ weight.t())
+    assert stack.likeliest(x.numpy()) == stack.guess(x.numpy()) == out.argmax(1).tolist()
+    stack.round_drafts()
+    # Rounding moves a product by half a 127th of the largest weight for each input, at most.
+    moved = weight.abs().amax(1) / 127 / 2 * x.abs().sum(1, keepdim=True) * 1.001
+    for i, guess in enumerate(stack.guess(x.numpy())):
+        assert out[i, guess] + moved[i, guess] >= (out[i] - moved[i]).max() - 1e-5
+
+
+def test_of_equal_logits_the_first_one_is_taken():
+    stack = _native.Stack32(**SIZES, threads=3)
+    ones = np.ones((10, 8), np.float32)
+    stack.set_ends(embedding=ones, norm=ones[0], head=ones)
+    stack.round_drafts()
+    assert stack.likeliest(ones[:2]) == stack.guess(ones[:2]) == [0, 0]
 
 
 def test_arrays_of_other_shapes_are_refused():
     stack = _native.Stack64(**SIZES, threads=2)
     with pytest.raises(ValueError, match="don't belong together"):
-        stack.times(np.ones((3, 4)), np.ones((1, 5)), np.ones((1, 3)))
+        stack.logits(np.ones((1, 8)), np.ones((1, 3)))  # has no head
+    head = np.ones((3, 8))
+    stack.set_ends(embedding=head, norm=np.ones(8), head=head)
+    for rows, out in (((1, 5), (1, 3)), ((FEW + 1, 8), (FEW + 1, 3)), ((1, 8), (1, 4))):
+        with pytest.raises(ValueError, match="don't belong together"):
+            stack.logits(np.ones(rows), np.ones(out))
+    table, cache, out = np.ones((1, 2)), np.ones((9, 6)), np.ones((1, 8))
+    stack.read([2], table, [], 0, out)
+    for tokens, caches in (([2], [cache]), ([3], []), ([], []), ([0] * (FEW + 1), [])):
+        with pytest.raises(ValueError, match="don't belong together"):
+            stack.read(tokens, table, caches, 0, out)  # (it has no layers)
     with pytest.raises(ValueError, match="don't belong together"):
-        stack.times(np.ones((3, 4)), np.ones((FEW + 1, 4)), np.ones((FEW + 1, 3)))
-    with pytest.raises(ValueError, match="don't belong together"):
-        stack.add(0, np.ones((1, 8)), np.ones((1, 2)), [np.ones((9, 6))], 0)  # has no layers
+        stack.read_ahead(1, out, [0], table, cache, 0, out)
     with pytest.raises(TypeError):
-        stack.times(np.ones((3, 4), np.float32), np.ones((1, 4)), np.ones((1, 3), np.float32))
+        stack.logits(np.ones((1, 8)), np.ones((1, 3), np.float32))
 
 
 def test_a_cache_that_is_full_says_so(small, build, tokens):
