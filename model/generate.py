@@ -175,10 +175,11 @@ class _Drafter:
         last = len(tokens) - 1
         sequence = list(tokens)
         modules = len(self.caches)
+        states = new_hidden
         for k in range(1, depth + 1):
             cache = self.caches[min(k, modules) - 1]
+            start = cache.length
             if k <= modules:
-                start = cache.length
                 hidden, ahead = self.hidden[k - 1][start:last], sequence[start + k : last + k]
             else:
                 hidden, ahead = states[-1:], sequence[-1:]

@@ -64,7 +64,7 @@ class Team {
   }
 
  private:
-  static constexpr int kSpins = 4000;  // of 20 to 100 cycles: a few dozen microseconds
+  static constexpr int kSpins = 20000;  // of 20 to 100 cycles: a third of a millisecond
 
   static void wait(const std::atomic<uint32_t>& number, uint32_t seen) {
     for (int spins = 0; spins < kSpins; ++spins) {

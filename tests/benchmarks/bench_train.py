@@ -6,7 +6,7 @@ Same configuration, weights, tokens, optimizer and process, steps in turn, media
 neighbours. A claim's target is 1.6 times transformers' tokens a second, or 75% of the float32 rate
 of matrix products where that is less; 4 times for generation, or 70% of what reading the active
 weights allows. `--quick` uses a tiny model and says nothing of speed. Alone on two cores the whole
-takes about 12 minutes. See `train_sides.py` for the sides and `train_profile.py` for the profile.
+takes about 20 minutes. See `train_sides.py` for the sides and `train_profile.py` for the profile.
 """
 
 import argparse
@@ -35,10 +35,9 @@ from model.generate import generate
 LENGTHS = (512, 2048)
 PARTS = ("training", "profile", "generation", "speculation", "memory")
 NEXT = (
-    "To try next: oneDNN's float32 products ran 8% faster than MKL's, which torch.mm uses, on a "
-    "Zen 4 core, but torch has them only behind a private operator; attention's products over 64 "
-    "and 96 numbers run at 65 to 85% of the rate; at 14M the head is a fifth of the step, at the "
-    "rate already. Generation: two tokens of one pass read nearly twice the experts."
+    "To try next: norms, residual sums and the router's choice are torch's, a twentieth of the step "
+    "together; the head's matrix is rearranged for every block of tokens, 4% of its products. "
+    "Generation: four tokens of one pass read two to three times the experts of one."
 )
 
 
