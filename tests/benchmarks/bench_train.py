@@ -35,8 +35,8 @@ from model.generate import generate
 LENGTHS = (512, 2048)
 PARTS = ("training", "profile", "generation", "speculation", "memory")
 NEXT = (
-    "To try next: norms, residual sums and the router's choice are torch's, a twentieth of the step "
-    "together; the head's matrix is rearranged for every block of tokens, 4% of its products. "
+    "To try next: norms, residual sums and the router's choice are torch's, a twentieth of it all; "
+    "the head's matrix is rearranged for every block of tokens, 4% of its products. "
     "Generation: four tokens of one pass read two to three times the experts of one."
 )
 
