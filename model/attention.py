@@ -217,9 +217,15 @@ def decoupled_attention(
     is never computed. The backward pass is written out: it finds the softmax of every block as the
     forward pass left it (or, when recomputing, makes it again, as FlashAttention does), and writes
     gradients where the projections read them. (On a CPU, torch's own kernel is slow backwards, and
-    takes the plain path where keys and values differ in size.)
+    takes the plain path where keys and values differ in size.) The native core does it so, and its
+    twin in torch, where the native core is not for the machine or the precision.
     """
-    return _DecoupledAttention.apply(q, kv, k_rotary, table, scale)
+    way = (
+        _NativeAttention
+        if native(q.shape[0] * q.shape[1], q, kv, k_rotary)
+        else _DecoupledAttention
+    )
+    return way.apply(q, kv, k_rotary, table, scale)
 
 
 class _DecoupledAttention(torch.autograd.Function):
@@ -229,15 +235,6 @@ class _DecoupledAttention(torch.autograd.Function):
         n = q.shape[-1] - k_rotary.shape[-1]
         out = q.new_empty(b, length, h, kv.shape[-1] - n)
         ctx.remake, ctx.scale, blocks = is_remaking(), scale, []
-        ctx.native = native(b * length, q, kv, k_rotary)
-        if ctx.native:
-            q, kv, k_rotary = q.contiguous(), kv.contiguous(), k_rotary.contiguous()
-            turns = torch.view_as_real(table).contiguous()
-            if not ctx.remake:
-                blocks = [q.new_empty(b, h, _native.weights_of(length))]
-            call(_native.attention, q, kv, k_rotary, turns, scale, out, *(blocks or [None]))
-            ctx.save_for_backward(q, kv, k_rotary, turns, *blocks)
-            return out
         turned = _turned(q, n, table, scale)
         for i in range(b):
             k, v = _heads(kv[i], k_rotary[i], n)
@@ -255,15 +252,6 @@ class _DecoupledAttention(torch.autograd.Function):
         q, kv, k_rotary, table, *blocks = ctx.saved_tensors
         b, length, h, _ = q.shape
         n = q.shape[-1] - k_rotary.shape[-1]
-        if ctx.native:
-            once(ctx)
-            grad_q, grad_kv = torch.empty_like(q), torch.empty_like(kv)
-            grad_rotary = q.new_empty(b, h, length, k_rotary.shape[-1])
-            call(
-                _native.attention_backward, q, kv, k_rotary, table, ctx.scale, grad.contiguous(),
-                *(blocks or [None]), grad_q, grad_kv, grad_rotary,
-            )  # fmt: skip
-            return grad_q, grad_kv, grad_rotary.sum(1), None, None
         if ctx.remake:
             q = _turned(q, n, table, ctx.scale)
         grad_q, grad_kv, grad_rotary = (torch.empty_like(x) for x in (q, kv, k_rotary))
@@ -288,6 +276,35 @@ class _DecoupledAttention(torch.autograd.Function):
         grad_q *= ctx.scale
         _turn(grad_q[..., n:], table.conj())
         return grad_q, grad_kv, grad_rotary, None, None
+
+
+class _NativeAttention(torch.autograd.Function):
+    """The same by the native core, a head at a time."""
+
+    @staticmethod
+    def forward(ctx, q, kv, k_rotary, table, scale) -> Tensor:
+        q, kv, k_rotary = q.contiguous(), kv.contiguous(), k_rotary.contiguous()
+        b, length, h, _ = q.shape
+        turns = torch.view_as_real(table).contiguous()
+        out = q.new_empty(b, length, h, kv.shape[-1] + k_rotary.shape[-1] - q.shape[-1])
+        weights = None if is_remaking() else q.new_empty(b, h, _native.weights_of(length))
+        call(_native.attention, q, kv, k_rotary, turns, scale, out, weights)
+        ctx.save_for_backward(q, kv, k_rotary, turns, weights)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        once(ctx)
+        q, kv, k_rotary, turns, weights = ctx.saved_tensors
+        b, length, h, _ = q.shape
+        grad_q, grad_kv = torch.empty_like(q), torch.empty_like(kv)
+        grad_rotary = q.new_empty(b, h, length, k_rotary.shape[-1])
+        call(
+            _native.attention_backward, q, kv, k_rotary, turns, ctx.scale, grad.contiguous(),
+            weights, grad_q, grad_kv, grad_rotary,
+        )  # fmt: skip
+        return grad_q, grad_kv, grad_rotary.sum(1), None, None
 
 
 def _turned(q: Tensor, n: int, table: Tensor, scale: float) -> Tensor:

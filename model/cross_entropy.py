@@ -5,7 +5,8 @@ take 64 MB, and autograd would keep several copies (logits, log-probabilities, t
 Here a block of tokens at a time is multiplied with the head, turned into probabilities, then in
 place into the gradient, softmax minus one-hot, and multiplied back, so that one block of logits is
 all there ever is. Both gradients are ready when the loss is, and the backward pass only scales
-them, which is all that is needed since the loss is one sum.
+them, which is all that is needed since the loss is one sum. The native core does it so, and its
+twin in torch.
 """
 
 import torch

@@ -7,7 +7,8 @@ On a CPU the products run near the machine's peak and the passes between them do
 whole tensors they wait for memory. So `gated_networks` takes a piece of the rows at a time, small
 enough for the cache, from its gathering to the second product, and the backward pass likewise. It
 keeps only the first product's result: the rows are gathered again and the activation is computed
-again, as section 3.2.3 of the DeepSeek-V3 report recomputes SwiGLU.
+again, as section 3.2.3 of the DeepSeek-V3 report recomputes SwiGLU. The native core does it so, and
+its twin in torch, where the native core is not for the machine or the precision.
 
 Legend: T tokens, d hidden size, E networks, m inner size, R rows (a token for a network).
 """
@@ -109,7 +110,8 @@ def gated_networks(
     the K rows of a token are; their results are added up to [T, d]. Without `token` and `position`
     the rows are the tokens themselves.
     """
-    return _GatedNetworks.apply(x, gate_up, down, gain, counts, token, position)
+    way = _NativeNetworks if native(sum(counts), x, gate_up, down, gain) else _GatedNetworks
+    return way.apply(x, gate_up, down, gain, counts, token, position)
 
 
 def _pieces(counts: list[int]) -> list[tuple[int, slice, bool]]:
@@ -129,13 +131,6 @@ class _GatedNetworks(torch.autograd.Function):
     def forward(ctx, x, gate_up, down, gain, counts, token, position) -> Tensor:
         rows = len(x) if token is None else len(token)
         h, y = x.new_empty(rows, gate_up.shape[1]), x.new_empty(rows, x.shape[1])
-        ctx.counts, ctx.native = counts, native(rows, x, gate_up, down, gain)
-        if ctx.native:
-            x, gate_up, down = x.contiguous(), gate_up.contiguous(), down.contiguous()
-            gains = None if gain is None else gain.view(-1)
-            call(_native.networks, x, gate_up, down, counts, gains, token, h, y)
-            ctx.save_for_backward(x, gate_up, down, gain, token, position, h)
-            return y if position is None else F.embedding_bag(position, y, mode="sum")
         for network, part, _ in _pieces(counts):
             own = x[part] if token is None else x.index_select(0, token[part])
             mine = h[part]
@@ -143,7 +138,8 @@ class _GatedNetworks(torch.autograd.Function):
             inner = activate(mine, None if gain is None else gain[part])
             torch.mm(inner, down[network].t(), out=y[part])
         ctx.save_for_backward(x, gate_up, down, gain, token, position, h)
-        return y if position is None else F.embedding_bag(position, y, mode="sum")
+        ctx.counts = counts
+        return _added(y, position)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -152,18 +148,6 @@ class _GatedNetworks(torch.autograd.Function):
         grad_x = x.new_empty(h.shape[0], x.shape[1])
         grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
         grad_gain = None if gain is None else torch.empty_like(gain)
-        if ctx.native:
-            once(ctx)
-            inner = h.new_empty(h.shape[0], down.shape[2])
-            gains = None if gain is None else gain.view(-1)
-            call(
-                _native.networks_backward, x, gate_up, down, ctx.counts, gains, token, grad, h,
-                inner, grad_x, grad_gate_up, grad_down,
-                None if gain is None else grad_gain.view(-1),
-            )  # fmt: skip
-            if position is not None:
-                grad_x = F.embedding_bag(position, grad_x, mode="sum")
-            return grad_x, grad_gate_up, grad_down, grad_gain, None, None, None
         for network, part, first in _pieces(ctx.counts):
             if token is None:
                 own, g = x[part], grad[part]
@@ -181,6 +165,37 @@ class _GatedNetworks(torch.autograd.Function):
             if count == 0:
                 grad_gate_up[network].zero_()
                 grad_down[network].zero_()
-        if position is not None:
-            grad_x = F.embedding_bag(position, grad_x, mode="sum")
-        return grad_x, grad_gate_up, grad_down, grad_gain, None, None, None
+        return _added(grad_x, position), grad_gate_up, grad_down, grad_gain, None, None, None
+
+
+class _NativeNetworks(torch.autograd.Function):
+    """The same by the native core."""
+
+    @staticmethod
+    def forward(ctx, x, gate_up, down, gain, counts, token, position) -> Tensor:
+        rows = len(x) if token is None else len(token)
+        x, gate_up, down = x.contiguous(), gate_up.contiguous(), down.contiguous()
+        gain = None if gain is None else gain.flatten()
+        h, y = x.new_empty(rows, gate_up.shape[1]), x.new_empty(rows, x.shape[1])
+        call(_native.networks, x, gate_up, down, counts, gain, token, h, y)
+        ctx.save_for_backward(x, gate_up, down, gain, token, position, h)
+        ctx.counts = counts
+        return _added(y, position)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        once(ctx)
+        x, gate_up, down, gain, token, position, h = ctx.saved_tensors
+        grad_x, inner = x.new_empty(h.shape[0], x.shape[1]), h.new_empty(h.shape[0], down.shape[2])
+        grads = [None if t is None else torch.empty_like(t) for t in (gate_up, down, gain)]
+        call(
+            _native.networks_backward, x, gate_up, down, ctx.counts, gain, token,
+            grad.contiguous(), h, inner, grad_x, *grads,
+        )  # fmt: skip
+        grad_gain = None if gain is None else grads[2][:, None]
+        return _added(grad_x, position), *grads[:2], grad_gain, None, None, None
+
+
+def _added(rows: Tensor, position: Tensor | None) -> Tensor:
+    """The K rows of each token added up, if there are several: [R, d] to [T, d]."""
+    return rows if position is None else F.embedding_bag(position, rows, mode="sum")

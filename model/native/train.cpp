@@ -14,7 +14,8 @@ namespace {
 constexpr size_t kPiece = 512;   // rows that one thread takes through a network
 constexpr size_t kLeast = 256;   // rows for which it is worth while to pack a matrix
 constexpr size_t kQueries = 64;  // of a block of attention: rows that see the same keys
-constexpr size_t kLogits = 2 << 20;
+constexpr size_t kSpan = 1024;   // queries whose weights are made once more at a time: whole blocks
+constexpr size_t kLogits = 2 << 20;  // numbers of a block of logits, 8 MB
 
 size_t threads() { return std::max(omp_get_max_threads(), 1); }
 
@@ -244,16 +245,6 @@ Part block(size_t at, size_t l) {
   return {begin, std::min(begin + kQueries, l)};
 }
 
-// Row by row, the weights of a head: as long as their block's keys.
-Pointers weight_rows(const float* weights, size_t l) {
-  Pointers rows(l);
-  for (size_t at = 0; at < l; ++at) {
-    rows[at] = weights;
-    weights += block(at, l).end;
-  }
-  return rows;
-}
-
 // Weights of one block, by turned queries and packed keys.
 void weigh(Rows queries, Part own, Packed keys, size_t wide, float* weights) {
   multiply(queries + own.begin, own.size(), keys, own.end, wide, weights, own.end, false);
@@ -310,7 +301,7 @@ void attention_backward(const Heads& of, const float* grad, float* weights, floa
   const size_t l = of.l, wide = of.plain + of.rotary, v = of.value, kept = weights_of(l);
   const size_t both = of.plain + v;
   each(of.b * of.h, [&](size_t task) {
-    thread_local Buffer queries, keys, packed, made, some;
+    thread_local Buffer queries, keys, packed, made, some, sums;
     const Head head(of, task / of.h, task % of.h);
     float* turned = queries.room(l * wide);
     head.turn(turned);
@@ -318,60 +309,62 @@ void attention_backward(const Heads& of, const float* grad, float* weights, floa
     head.keys(k);
     const Pointers q_rows = rows_of(turned, wide, l), k_rows = rows_of(k, wide, l);
     const Pointers from = rows_of(head.row(grad, 0, v), of.h * v, l);
-    float* room = packed.room(std::max(packed_columns(l, wide), packed_rows(l, wide)) +
-                              std::max(packed_columns(l, v), packed_rows(l, v)));
-    const Packed first{room, wide * kWide};
-    float* own = weights ? weights + task * kept : made.room(kept);
-    if (!weights) {
-      pack_transposed(k_rows.data(), l, 0, wide, first);
+    // Everything that stands on the right side of a product, rearranged once.
+    float* room = packed.room(packed_columns(l, wide) + 2 * packed_rows(l, wide) +
+                              packed_columns(l, v) + packed_rows(l, v));
+    const Packed k_columns{room, wide * kWide};
+    const Packed k_packed{k_columns.numbers + packed_columns(l, wide), l * kWide};
+    const Packed q_packed{k_packed.numbers + packed_rows(l, wide), l * kWide};
+    const Packed v_columns{q_packed.numbers + packed_rows(l, wide), v * kWide};
+    const Packed grads{v_columns.numbers + packed_columns(l, v), l * kWide};
+    if (!weights) pack_transposed(k_rows.data(), l, 0, wide, k_columns);
+    pack(k_rows.data(), l, 0, wide, k_packed);
+    pack(q_rows.data(), l, 0, wide, q_packed);
+    pack_transposed(head.values().data(), l, 0, v, v_columns);
+    pack(from.data(), l, 0, v, grads);
+    float* grad_keys = sums.room(l * wide);
+    float* own = weights ? weights + task * kept : nullptr;
+    for (size_t first = 0; first < l; first += kSpan) {
+      const size_t end = std::min(first + kSpan, l);
+      if (!weights) own = made.room((end - first) * end);
+      Pointers rows(end - first);  // of weights, for the queries of this span
       float* here = own;
-      for (size_t begin = 0; begin < l; begin += kQueries) {
+      for (size_t begin = first; begin < end; begin += kQueries) {
         const Part part = block(begin, l);
-        weigh(q_rows.data(), part, first, wide, here);
+        if (!weights) weigh(q_rows.data(), part, k_columns, wide, here);
+        for (size_t at = begin; at < part.end; ++at, here += part.end) rows[at - first] = here;
+      }
+      // What the queries of the span, from a block of keys on, give to those keys.
+      const auto give = [&](Packed right, size_t n, size_t key, float* out, size_t apart) {
+        const size_t query = std::max(key, first);
+        multiply_transposed(rows.data() + (query - first), key, block(key, l).size(),
+                            {right.numbers + query * kWide, right.stride}, n, end - query, out,
+                            apart, key < first);
+      };
+      for (size_t key = 0; key < end; key += kQueries)
+        give(grads, v, key, head.row(grad_kv, key, both) + of.plain, of.h * both);
+      // The gradients of scores, in the place of the weights, and of queries.
+      here = own;
+      for (size_t begin = first; begin < end; begin += kQueries) {
+        const Part part = block(begin, l);
+        float* scores = some.room(kQueries * l);
+        multiply(from.data() + begin, part.size(), v_columns, part.end, v, scores, part.end, false);
+        for (size_t row = 0; row < part.size(); ++row)
+          softmax_backward(here + row * part.end, begin + row + 1, scores + row * part.end);
+        multiply(rows.data() + (begin - first), part.size(), k_packed, wide, part.end,
+                 head.row(grad_q, begin, wide), of.h * wide, false);
+        head.turn_back(grad_q, part);
         here += part.size() * part.end;
       }
+      for (size_t key = 0; key < end; key += kQueries)
+        give(q_packed, wide, key, grad_keys + key * wide, wide);
+      own = here;
     }
-    const Pointers rows = weight_rows(own, l);
-    float* second = room + std::max(packed_columns(l, wide), packed_rows(l, wide));
-    // Values: all queries from a block of keys on have weights for it.
-    const Packed grads{second, l * kWide};
-    pack(from.data(), l, 0, v, grads);
-    for (size_t begin = 0; begin < l; begin += kQueries) {
-      const Part part = block(begin, l);
-      multiply_transposed(rows.data() + begin, begin, part.size(),
-                          {grads.numbers + begin * kWide, grads.stride}, v, l - begin,
-                          head.row(grad_kv, begin, both) + of.plain, of.h * both, false);
-    }
-    // Scores, in the place of the weights, and queries.
-    const Packed values{second, v * kWide}, right{room, l * kWide};
-    pack_transposed(head.values().data(), l, 0, v, values);
-    pack(k_rows.data(), l, 0, wide, right);
-    float* here = own;
-    for (size_t begin = 0; begin < l; begin += kQueries) {
-      const Part part = block(begin, l);
-      float* scores = some.room(kQueries * l);
-      multiply(from.data() + begin, part.size(), values, part.end, v, scores, part.end, false);
-      for (size_t row = 0; row < part.size(); ++row)
-        softmax_backward(here + row * part.end, begin + row + 1, scores + row * part.end);
-      multiply(rows.data() + begin, part.size(), right, wide, part.end,
-               head.row(grad_q, begin, wide), of.h * wide, false);
-      head.turn_back(grad_q, part);
-      here += part.size() * part.end;
-    }
-    // Keys.
-    pack(q_rows.data(), l, 0, wide, right);
-    float* grad_keys = some.room(kQueries * std::max(l, wide));
-    for (size_t begin = 0; begin < l; begin += kQueries) {
-      const Part part = block(begin, l);
-      multiply_transposed(rows.data() + begin, begin, part.size(),
-                          {right.numbers + begin * kWide, right.stride}, wide, l - begin,
-                          grad_keys, wide, false);
-      for (size_t row = 0; row < part.size(); ++row) {
-        const float* one = grad_keys + row * wide;
-        std::memcpy(head.row(grad_kv, begin + row, both), one, of.plain * sizeof(float));
-        std::memcpy(grad_rotary + (task * l + begin + row) * of.rotary, one + of.plain,
-                    of.rotary * sizeof(float));
-      }
+    for (size_t at = 0; at < l; ++at) {
+      const float* one = grad_keys + at * wide;
+      std::memcpy(head.row(grad_kv, at, both), one, of.plain * sizeof(float));
+      std::memcpy(grad_rotary + (task * l + at) * of.rotary, one + of.plain,
+                  of.rotary * sizeof(float));
     }
   });
 }

@@ -89,7 +89,8 @@ def test_networks_for_their_own_rows(counts, size, inner, weighed):
 @pytest.mark.parametrize(
     ("b", "length", "heads", "sizes"),
     [(1, 1, 1, (4, 2, 3)), (2, 63, 3, (8, 4, 6)), (1, 65, 2, (16, 8, 16)),
-     (2, 200, 2, (64, 32, 64)), (1, 300, 4, (48, 2, 7)), (1, 512, 1, (128, 64, 128))],
+     (2, 200, 2, (64, 32, 64)), (1, 300, 4, (48, 2, 7)), (1, 512, 1, (128, 64, 128)),
+     (1, 2100, 1, (8, 4, 8))],
 )  # fmt: skip
 def test_attention_of_any_length(b, length, heads, sizes, recompute):
     n, r, v = sizes
