@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from model import _native
 from model.config import ModelConfig
@@ -220,12 +221,10 @@ def decoupled_attention(
     takes the plain path where keys and values differ in size.) The native core does it so, and its
     twin in torch, where the native core is not for the machine or the precision.
     """
-    way = (
-        _NativeAttention
-        if native(q.shape[0] * q.shape[1], q, kv, k_rotary)
-        else _DecoupledAttention
-    )
-    return way.apply(q, kv, k_rotary, table, scale)
+    if native(q.shape[0] * q.shape[1], q, kv, k_rotary):
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (q, kv, k_rotary))
+        return _NativeAttention.apply(q, kv, k_rotary, table, scale, wanted and not is_remaking())
+    return _DecoupledAttention.apply(q, kv, k_rotary, table, scale)
 
 
 class _DecoupledAttention(torch.autograd.Function):
@@ -279,24 +278,26 @@ class _DecoupledAttention(torch.autograd.Function):
 
 
 class _NativeAttention(torch.autograd.Function):
-    """The same by the native core, a head at a time."""
+    """The same by the native core, a head at a time. Keeps the weights if asked to."""
 
     @staticmethod
-    def forward(ctx, q, kv, k_rotary, table, scale) -> Tensor:
+    def forward(ctx, q, kv, k_rotary, table, scale, keep) -> Tensor:
         q, kv, k_rotary = q.contiguous(), kv.contiguous(), k_rotary.contiguous()
         b, length, h, _ = q.shape
         turns = torch.view_as_real(table).contiguous()
         out = q.new_empty(b, length, h, kv.shape[-1] + k_rotary.shape[-1] - q.shape[-1])
-        weights = None if is_remaking() else q.new_empty(b, h, _native.weights_of(length))
+        weights = q.new_empty(b, h, _native.weights_of(length)) if keep else None
         call(_native.attention, q, kv, k_rotary, turns, scale, out, weights)
         ctx.save_for_backward(q, kv, k_rotary, turns, weights)
         ctx.scale = scale
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        once(ctx)
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         q, kv, k_rotary, turns, weights = ctx.saved_tensors
+        if weights is not None:
+            once(ctx)
         b, length, h, _ = q.shape
         grad_q, grad_kv = torch.empty_like(q), torch.empty_like(kv)
         grad_rotary = q.new_empty(b, h, length, k_rotary.shape[-1])
@@ -304,7 +305,7 @@ class _NativeAttention(torch.autograd.Function):
             _native.attention_backward, q, kv, k_rotary, turns, ctx.scale, grad.contiguous(),
             weights, grad_q, grad_kv, grad_rotary,
         )  # fmt: skip
-        return grad_q, grad_kv, grad_rotary.sum(1), None, None
+        return grad_q, grad_kv, grad_rotary.sum(1), None, None, None
 
 
 def _turned(q: Tensor, n: int, table: Tensor, scale: float) -> Tensor:

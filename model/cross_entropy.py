@@ -11,6 +11,7 @@ twin in torch.
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from model import _native
 from model.kernels.switch import enabled
@@ -62,6 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx, hidden: Tensor, head: Tensor, labels: Tensor, wanted: bool
     ) -> tuple[Tensor, Tensor]:
+        hidden, head = hidden.contiguous(), head.contiguous()
         grad_hidden = torch.zeros_like(hidden) if wanted else None
         grad_head = torch.empty_like(head) if wanted else None
         losses = hidden.new_zeros(hidden.shape[0])
@@ -70,8 +72,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if native(len(labelled), hidden, head):
             found = hidden.new_empty(len(labelled))
             call(
-                _native.cross_entropy, hidden.contiguous(), head.contiguous(), labels.contiguous(),
-                labelled, found, grad_hidden, grad_head,
+                _native.cross_entropy, hidden, head, labels.contiguous(), labelled, found,
+                grad_hidden, grad_head,
             )  # fmt: skip
             losses.index_copy_(0, labelled, found)
             if wanted:
@@ -98,6 +100,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.sum(), losses
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_head = ctx.saved_tensors
         # In place: the head's gradient is as large as the head, and nobody else has it.

@@ -8,7 +8,7 @@ the absorbed projections (the DeepSeek-V2 report, section 2.1.2), and an expert 
 chose is read once. Its twin and oracle is the ordinary forward pass, which also reads the prompts.
 
 The weights are used where they are. Only a draft, which costs time if it is wrong and nothing else,
-is made by a copy of its module and of the head in 8 bits a number: a quarter of the bytes.
+is made by a copy of the head and of most matrices of its module in 8 bits a number.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ class Decoder:
     its own pass, which rounds as it was trained to.
     """
 
-    def __init__(self, model: Transformer, capacity: int, rounded_drafts: bool = False) -> None:
+    def __init__(self, model: Transformer, capacity: int, quantized_drafts: bool = False) -> None:
         self.model, self.config = model, model.config
         head = model.lm_head.weight
         self.table = rotary_table(model.config, 0, capacity, head.dtype)
@@ -45,8 +45,8 @@ class Decoder:
         self.few = FEW if fit and not kernels else 0
         if self.few:
             self.stack = _stack_of(model)
-            if rounded_drafts:
-                self.stack.round_drafts()
+            if quantized_drafts:
+                self.stack.quantize_drafts()
 
     def read(self, tokens: list[int], caches: list[LatentCache]) -> Tensor:
         """Hidden states [l, d] of the next tokens, after the final norm; `caches` remember them."""

@@ -15,6 +15,7 @@ Legend: T tokens, d hidden size, E networks, m inner size, R rows (a token for a
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from model import _native
@@ -183,6 +184,7 @@ class _NativeNetworks(torch.autograd.Function):
         return _added(y, position)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         once(ctx)
         x, gate_up, down, gain, token, position, h = ctx.saved_tensors

@@ -6,8 +6,8 @@ than reading the active weights (`model/decode.py`). With speculation (section
 5.4.3 of the DeepSeek-V3 report; Leviathan et al. 2023) the multi-token modules draft the next
 tokens after each pass, the main model checks all of them in its next pass, and those that it would
 have chosen itself are kept, with one more token of its own: the tokens are the same, the passes
-fewer. Where D modules' drafts are all accepted the last module goes on from its own state, which
-stands for the main model's of one place further: one token more with each such pass, up to what a
+fewer. Where D modules' drafts are all accepted the last module goes on from its own state, in the
+place of that which it was trained to go on from: one token more with each such pass, up to what a
 pass of a few tokens takes, and fewer again when one is refused.
 
 A multi-token module needs the token k places ahead, so its cache trails the main one by k - 1
@@ -77,6 +77,8 @@ def generate(
         )
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}, expected 0 or more")
+    if new_tokens < 1:
+        return Generation([], 0)
     if speculative:
         if not model.mtp_modules:
             raise ValueError("speculative generation needs num_nextn_predict_layers of 1 or more")
@@ -119,9 +121,9 @@ def _speculate(
 ) -> Generation:
     modules = model.mtp_modules
     most = max(FEW - 1, len(modules))
-    capacity = len(prompt) + new_tokens + most
+    capacity = len(prompt) + new_tokens
     caches = make_caches(model, model.config.num_hidden_layers, capacity)
-    decoder = Decoder(model, capacity, rounded_drafts=True)
+    decoder = Decoder(model, capacity, quantized_drafts=True)
     drafter = _Drafter(decoder, capacity)
     tokens, draft = list(prompt), []
     passes = proposed = accepted = 0

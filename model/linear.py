@@ -7,6 +7,7 @@ way of their own (`model/feedforward.py`), whose plain twin is made of these.
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from model import _native
@@ -33,7 +34,7 @@ def linear(x: Tensor, weight: Tensor, precision: str, keep: str = "e4m3") -> Ten
     """x W^T in the given precision. x: [..., k], weight: [n, k], result [..., n]."""
     if precision == "fp8":
         return fp8_linear(x, weight, keep)
-    if native(x.numel() // x.shape[-1], x, weight):
+    if native(x.shape[:-1].numel(), x, weight):
         return _Linear.apply(x, weight)
     return F.linear(x, weight)
 
@@ -50,6 +51,7 @@ class _Linear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         grad = grad.reshape(-1, weight.shape[0]).contiguous()

@@ -9,14 +9,12 @@ a GPU) the same is written in torch beside each call, and the tests compare the 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model import _native  # behind torch, whose threads it uses
 
 AVAILABLE: bool = _native.TRAINS
-
-
-# Rows for which it is worth while to rearrange a matrix, as the native products do.
+# Rows from which on it is worth while to rearrange a matrix, as the native products do.
 LEAST = 32
 
 
@@ -25,12 +23,24 @@ def native(rows: int, *tensors: Tensor | None) -> bool:
     return (
         AVAILABLE
         and rows >= LEAST
-        and all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
+        and not torch.is_autocast_enabled("cpu")
+        and all(t is None or _is_plain(t) for t in tensors)
+    )
+
+
+def _is_plain(t: Tensor) -> bool:
+    """Float32 in this machine's memory. (Tensors of other types may have no numbers at all.)"""
+    return (
+        type(t) in (Tensor, nn.Parameter)
+        and t.dtype == torch.float32
+        and t.device.type == "cpu"
+        and t.numel() > 0
     )
 
 
 def call(function: Callable[..., None], *arguments: object) -> None:
     """Call a native pass, which writes into some of the arguments. Tensors must be contiguous."""
+    _native.set_threads(torch.get_num_threads())
     function(*(a.detach() if isinstance(a, Tensor) else a for a in arguments))
 
 

@@ -60,7 +60,7 @@ class Fim:
 
     def __post_init__(self) -> None:
         least, most = self.node_bytes
-        if not 0 < least <= most:
+        if not 0 < least <= most or int(least) != least:
             raise ValueError(f"fim.node_bytes: {least}, {most}: expected the least size, then more")
         for name, shares, known in (
             ("formats", self.formats, FORMATS),
@@ -181,9 +181,8 @@ def _middle(
     nodes = [node for node in nodes if node["kind"] == kind]
     least, most = node_bytes
     size = least << draw(seed, "fim-size", document_id) % (most // least).bit_length()
-    node = min(nodes, key=lambda n: _unlike(n["end"] - n["start"], size))
-    # Of nodes as near, not always the first.
-    nodes = [n for n in nodes if n["end"] - n["start"] == node["end"] - node["start"]]
+    unlike = [_unlike(node["end"] - node["start"], size) for node in nodes]
+    nodes = [node for node, own in zip(nodes, unlike, strict=True) if own == min(unlike)]
     node = nodes[draw(seed, "fim-span", document_id) % len(nodes)]
     return _characters(data, node["start"]), _characters(data, node["end"]), stop
 

@@ -325,7 +325,9 @@ def facts_of(tree: Tree, data: bytes, language: str, tsx: bool = False) -> Facts
     if language == "go":
         defines -= {"main", "init", "_"}  # no other file can mean these
         for one in imports:
-            uses -= set(one.names or (one.name.rpartition("/")[2],))
+            # (What a package is called its own files say; by custom, as its folder is.)
+            folder = re.sub(r"(/|\.)v\d+$", "", one.name).rpartition("/")[2]
+            uses -= set(one.names or (folder, folder.removeprefix("go-")))
     return Facts(tuple(dict.fromkeys(imports)), package, frozenset(defines), uses)
 
 

@@ -37,7 +37,8 @@ _BARE_OR_ANNOTATION = re.compile(rb"(?<![\w.$])[A-Za-z_]\w*+")
 
 
 _PARAMETERS = re.compile(rb"\([^()]*+\)")
-_ENUM = re.compile(rb"\benum\b[^{};]{0,400}+\{([^{};]*+)")
+_JAVA_ENUM = re.compile(rb"\benum\s++\w[^{};]{0,400}+\{([^{};]*+)")
+_KOTLIN_ENUM = re.compile(rb"\benum\s++class\b[^{};]{0,400}+\{([^{};]*+)")
 
 
 def _without_brackets(code: bytes) -> bytes:
@@ -46,13 +47,13 @@ def _without_brackets(code: bytes) -> bytes:
     return code
 
 
-def _constants(bare_code: bytes) -> set[bytes]:
-    """The constants of enumerations, as far as the first that has a body; annotations too."""
-    return {name for body in _ENUM.findall(bare_code) for name in _BARE.findall(body)}
+def _constants(bare_code: bytes, enum: re.Pattern) -> set[bytes]:
+    """The constants of enumerations, as far as the first that has a body."""
+    return {name for body in enum.findall(bare_code) for name in _BARE.findall(body)}
 
 
 def _java(code: bytes) -> set[bytes]:
-    declared = set(_TYPE.findall(code)) | _constants(_without_brackets(code))
+    declared = set(_TYPE.findall(code)) | _constants(_without_brackets(code), _JAVA_ENUM)
     return set(_BARE_OR_ANNOTATION.findall(code)) - declared
 
 
@@ -71,7 +72,8 @@ _KOTLIN_SUPER = re.compile(
 def _kotlin(code: bytes) -> set[bytes]:
     """Calls of bare names only where no member of a type that is extended can be meant."""
     heads = _without_brackets(code)
-    own = {name for pair in _KOTLIN_OWN.findall(code) for name in pair} | _constants(heads)
+    own = {name for pair in _KOTLIN_OWN.findall(code) for name in pair}
+    own |= _constants(heads, _KOTLIN_ENUM)
     calls = set() if _KOTLIN_SUPER.search(heads) else set(_KOTLIN_CALL.findall(code)) - own
     bare = set(_BARE_OR_ANNOTATION.findall(code)) - set(_TYPE.findall(code)) - own
     return bare | {name + b"()" for name in calls}

@@ -87,6 +87,7 @@ class Stack {
     norm_ = vector(norm, shape_.hidden);
     embedding_ = matrix(embedding, embedding.shape(0), shape_.hidden);
     head_ = matrix(head, head.shape(0), shape_.hidden);
+    guesses_ = {};
   }
 
   void add_module(Vector<T> embedding_norm, Vector<T> hidden_norm, Rows<T> projection,
@@ -97,7 +98,7 @@ class Stack {
                         matrix(projection, d, 2 * d), vector(norm, d)});
   }
 
-  void round_drafts() {
+  void quantize_drafts() {
     expect(static_cast<bool>(head_));
     nb::gil_scoped_release release;
     guesses_ = head_;
@@ -113,7 +114,7 @@ class Stack {
         for (decode::Matrix<T>* one : {&expert.gate, &expert.up, &expert.down}) all.push_back(one);
     }
     for (decode::Matrix<T>* one : all)
-      if (*one) decode::round(*one);
+      if (*one) decode::quantize(*one);
   }
 
   void read(const std::vector<size_t>& tokens, Rows<T> table, std::vector<Output<T>> caches,
@@ -220,7 +221,7 @@ class Stack {
   decode::Shape shape_;
   std::vector<decode::Layer<T>> layers_;
   std::vector<Module> modules_;
-  decode::Matrix<T> embedding_, head_, guesses_;  // the last is the head, rounded
+  decode::Matrix<T> embedding_, head_, guesses_;  // the last is the head, quantized
   const T* norm_ = nullptr;
   std::vector<nb::object> kept_;
   std::unique_ptr<decode::Team> team_;
@@ -262,10 +263,10 @@ void bind_stack(nb::module_& m, const char* name) {
       .def("logits", &Self::logits, nb::arg("rows"), nb::arg("out").noconvert(),
            "Rows [l, d] times the head, into out [l, vocabulary].")
       .def("likeliest", &Self::likeliest, nb::arg("rows"), "The largest logit of each row [l, d].")
-      .def("round_drafts", &Self::round_drafts,
+      .def("quantize_drafts", &Self::quantize_drafts,
            "Copy what drafts read, the multi-token modules and the head for `guess`, in 8 bits.")
       .def("guess", &Self::guess, nb::arg("rows"),
-           "As `likeliest`, by the rounded head if there is one.");
+           "As `likeliest`, by the quantized head if there is one.");
 }
 
 }  // namespace

@@ -40,6 +40,7 @@ auto data(std::optional<Array>& array) -> decltype(array->data()) {
 void linear(In<2> x, In<2> w, Out<2> out) {
   expect(w, {w.shape(0), x.shape(1)});
   expect(out, {x.shape(0), w.shape(0)});
+  expect(x.size() > 0 && w.size() > 0);
   nb::gil_scoped_release release;
   train::linear(x.data(), w.data(), x.shape(0), w.shape(0), x.shape(1), out.data());
 }
@@ -49,6 +50,7 @@ void linear_backward(In<2> grad, In<2> x, In<2> w, std::optional<Out<2>> grad_x,
   const size_t t = x.shape(0), k = x.shape(1), n = w.shape(0);
   expect(w, {n, k});
   expect(grad, {t, n});
+  expect(x.size() > 0 && w.size() > 0);
   if (grad_x) expect(*grad_x, {t, k});
   if (grad_w) expect(*grad_w, {n, k});
   nb::gil_scoped_release release;
@@ -98,7 +100,7 @@ void networks_backward(In<2> x, In<3> gate_up, In<3> down, std::vector<size_t> c
 
 train::Heads checked(In<4>& q, In<4>& kv, In<3>& k_rotary, In<3>& table, float scale) {
   const size_t b = q.shape(0), l = q.shape(1), h = q.shape(2), rotary = k_rotary.shape(2);
-  expect(q.shape(3) >= rotary && rotary % 2 == 0);
+  expect(q.size() > 0 && q.shape(3) >= rotary && rotary % 2 == 0);
   const size_t plain = q.shape(3) - rotary;
   expect(kv.shape(3) > plain);
   expect(kv, {b, l, h, kv.shape(3)});
@@ -137,6 +139,7 @@ void cross_entropy(In<2> hidden, In<2> head, Index labels, Index rows, Out<1> lo
   expect(head, {vocabulary, d});
   expect(labels, {tokens});
   expect(losses, {rows.shape(0)});
+  expect(vocabulary > 0 && d > 0 && rows.shape(0) > 0);
   expect_below(rows, tokens);
   std::vector<size_t> labelled(rows.data(), rows.data() + rows.shape(0));
   for (const size_t row : labelled)
@@ -155,7 +158,8 @@ void cross_entropy(In<2> hidden, In<2> head, Index labels, Index rows, Out<1> lo
 }  // namespace
 
 void bind_train(nb::module_& m) {
-  m.attr("TRAINS") = train::is_there();
+  m.attr("TRAINS") = train::has_avx512();
+  m.def("set_threads", &train::set_threads, nb::arg("count"));
   // What is written must be the caller's own array, never a copy of it.
   m.def("linear", &linear, nb::arg("x"), nb::arg("w"), nb::arg("out").noconvert());
   m.def("linear_backward", &linear_backward, nb::arg("grad"), nb::arg("x"), nb::arg("w"),

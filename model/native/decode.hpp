@@ -34,8 +34,8 @@ struct Shape {
 
 // A matrix in a quarter of its room: of each row the nearest whole numbers of a 127th of its largest.
 // For drafts: it is read four times as fast, and what it says is right nearly always.
-struct Rounded {
-  std::vector<int32_t> words;  // as `rounded_products` reads them
+struct Quantized {
+  std::vector<int32_t> words;  // as `quantized_products` reads them
   std::vector<float> scales;
   size_t blocks = 0;
 };
@@ -44,23 +44,23 @@ template <typename T>
 struct Matrix {
   const T* data = nullptr;
   size_t rows = 0, columns = 0;
-  std::shared_ptr<Rounded> rounded = nullptr;  // which is read instead, if there
+  std::shared_ptr<Quantized> quantized = nullptr;  // which is read instead, if there
   explicit operator bool() const { return data != nullptr; }
 };
 
 template <typename T>
-void round(Matrix<T>& matrix) {
+void quantize(Matrix<T>& matrix) {
   const size_t k = matrix.columns, blocks = (k + kBlock - 1) / kBlock;
-  auto made = std::make_shared<Rounded>();
+  auto made = std::make_shared<Quantized>();
   made->blocks = blocks;
   made->words.resize(matrix.rows * blocks * kBlock / 4);
   made->scales.resize(matrix.rows);
   std::vector<float> row(blocks * kBlock);
   for (size_t j = 0; j < matrix.rows; ++j) {
     std::copy_n(matrix.data + j * k, k, row.data());
-    made->scales[j] = round_row(row.data(), blocks, &made->words[j * blocks * kBlock / 4]);
+    made->scales[j] = quantize_row(row.data(), blocks, &made->words[j * blocks * kBlock / 4]);
   }
-  matrix.rounded = std::move(made);
+  matrix.quantized = std::move(made);
 }
 
 // Rows of a matrix times some vectors, as `products`.
@@ -68,20 +68,20 @@ template <typename T>
 void multiply(const Matrix<T>& matrix, size_t begin, size_t end, const T* const* x, size_t count,
               T* const* out, bool add) {
   const size_t k = matrix.columns, rows = end - begin;
-  if (!matrix.rounded) return products(matrix.data + begin * k, rows, k, x, count, out, add);
-  const Rounded& rounded = *matrix.rounded;
-  const size_t wide = rounded.blocks * kBlock;
+  if (!matrix.quantized) return products(matrix.data + begin * k, rows, k, x, count, out, add);
+  const Quantized& small = *matrix.quantized;
+  const size_t wide = small.blocks * kBlock;
   std::vector<float> from(count * wide), to(count * rows);
   const float* vectors[kMost];
   float* results[kMost];
   for (size_t i = 0; i < count; ++i) {
-    std::copy_n(x[i], k, &from[i * wide]);
-    if (add) std::copy_n(out[i], rows, &to[i * rows]);
-    vectors[i] = &from[i * wide];
+    vectors[i] = from.data() + i * wide;
+    std::copy_n(x[i], k, from.data() + i * wide);
+    if (add) std::copy_n(out[i], rows, to.data() + i * rows);
     results[i] = to.data() + i * rows;
   }
-  rounded_products(rounded.words.data() + begin * wide / 4, rounded.scales.data() + begin, rows,
-                   rounded.blocks, vectors, count, results, add);
+  quantized_products(small.words.data() + begin * wide / 4, small.scales.data() + begin, rows,
+                   small.blocks, vectors, count, results, add);
   for (size_t i = 0; i < count; ++i) std::copy_n(results[i], rows, out[i]);
 }
 

@@ -150,7 +150,7 @@ inline __m512 sigmoid(__m512 x) {
 
 }  // namespace
 
-bool is_there() {
+bool has_avx512() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -190,7 +190,7 @@ void pack_transposed(Rows b, size_t n, size_t column, size_t k, Packed to) {
   }
 }
 
-void multiply(Rows a, size_t m, Packed b, size_t n, size_t k, float* out, size_t apart, bool add) {
+void multiply(Rows a, size_t m, Packed b, size_t n, size_t k, float* out, size_t apart) {
   const float* rows[kRows];
   for (size_t first = 0; first < k; first += kDeep) {
     const size_t deep = std::min(k - first, kDeep);
@@ -198,7 +198,7 @@ void multiply(Rows a, size_t m, Packed b, size_t n, size_t k, float* out, size_t
       const size_t some = std::min(m - i, kRows);
       for (size_t j = 0; j < some; ++j) rows[j] = a[i + j] + first;
       strip(rows, 1, some, b.numbers + first * kWide, b.stride, n, deep, out + i * apart, apart,
-            add || first > 0);
+            first > 0);
     }
   }
 }
@@ -294,7 +294,7 @@ float swiglu_backward(float* gate_up, size_t m, const float* grad, float gain, f
   return _mm512_reduce_add_ps(sum);
 }
 
-float softmax(float* numbers, size_t n) {
+Sum softmax(float* numbers, size_t n) {
   const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   __m512 highest = lowest;
   for (size_t i = 0; i < n; i += kLanes)
@@ -317,7 +317,7 @@ float softmax(float* numbers, size_t n) {
     _mm512_mask_storeu_ps(numbers + i, mask,
                           _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, numbers + i), share));
   }
-  return top + std::log(total);
+  return {top, std::log(total)};
 }
 
 void softmax_backward(float* weights, size_t n, const float* grad) {

@@ -51,17 +51,17 @@ constexpr size_t kLanes = 16, kVectors = 3, kWide = kVectors * kLanes, kRows = 8
 constexpr size_t panels(size_t columns) { return (columns + kWide - 1) / kWide; }
 
 // Whether this machine has the instructions.
-bool is_there();
+bool has_avx512();
 
 // Pack b [k, n], its columns beginning at `column`; `to.stride` is at least k * kWide.
 void pack(Rows b, size_t k, size_t column, size_t n, Packed to);
 // Pack the transpose of b [n, k], its columns beginning at `column`.
 void pack_transposed(Rows b, size_t n, size_t column, size_t k, Packed to);
 
-// out [m, n], its rows `apart` numbers apart, = or += a [m, k] b [k, n].
-void multiply(Rows a, size_t m, Packed b, size_t n, size_t k, float* out, size_t apart, bool add);
+// out [m, n], its rows `apart` numbers apart, = a [m, k] b [k, n].
+void multiply(Rows a, size_t m, Packed b, size_t n, size_t k, float* out, size_t apart);
 
-// The same for the transpose of a [k, m], whose columns begin at `column`.
+// out = or += the transpose of a [k, m], whose columns begin at `column`, times b.
 void multiply_transposed(Rows a, size_t column, size_t m, Packed b, size_t n, size_t k, float* out,
                          size_t apart, bool add);
 
@@ -78,9 +78,12 @@ void swiglu(const float* gate_up, size_t m, float gain, float* inner);
 // gradient of the gain.
 float swiglu_backward(float* gate_up, size_t m, const float* grad, float gain, float* inner);
 
-// Numbers [n] to exp(number - the largest) times what makes their sum 1. Gives the logarithm of
-// the sum of exp(number).
-float softmax(float* numbers, size_t n);
+// Numbers [n] to exp(number - the largest) times what makes their sum 1. Gives the largest, and the
+// logarithm of the sum: kept apart, since the first can be so large that it swallows the second.
+struct Sum {
+  float largest, logarithm;
+};
+Sum softmax(float* numbers, size_t n);
 // grad [n] of a softmax's result to that of its input, in the place of the result, `weights` [n].
 void softmax_backward(float* weights, size_t n, const float* grad);
 

@@ -11,6 +11,9 @@
 #define FOR_EACH_MACHINE
 #endif
 #define INLINED inline __attribute__((always_inline))
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLES 1
+#endif
 
 namespace gristmill::decode {
 namespace {
@@ -33,17 +36,29 @@ INLINED void load(const T* from, typename Lanes<T>::Vector& to) {
 
 // The sum of all lanes, half by half: one after the other, each would wait for the one before.
 INLINED float total(const Lanes<float>::Vector& v) {
+#if SHUFFLES
   const auto by8 = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
                    __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
   const auto by4 = __builtin_shufflevector(by8, by8, 0, 1, 2, 3) +
                    __builtin_shufflevector(by8, by8, 4, 5, 6, 7);
   return (by4[0] + by4[2]) + (by4[1] + by4[3]);
+#else
+  float sum = 0;
+  for (size_t lane = 0; lane < Lanes<float>::kCount; ++lane) sum += v[lane];
+  return sum;
+#endif
 }
 
 INLINED double total(const Lanes<double>::Vector& v) {
+#if SHUFFLES
   const auto by4 = __builtin_shufflevector(v, v, 0, 1, 2, 3) +
                    __builtin_shufflevector(v, v, 4, 5, 6, 7);
   return (by4[0] + by4[2]) + (by4[1] + by4[3]);
+#else
+  double sum = 0;
+  for (size_t lane = 0; lane < Lanes<double>::kCount; ++lane) sum += v[lane];
+  return sum;
+#endif
 }
 
 template <typename T, size_t Count>
@@ -90,29 +105,49 @@ INLINED void products_of(const T* rows, size_t n, size_t k, const T* const* x, s
 
 typedef int32_t Words __attribute__((vector_size(64)));
 
-INLINED void rounded_product(const int32_t* rows, const float* scales, size_t n, size_t blocks,
-                             const float* x, float* out, bool add) {
+template <size_t Count>
+INLINED void quantized_products_with(const int32_t* rows, const float* scales, size_t n,
+                                     size_t blocks, const float* const* x, float* const* out,
+                                     bool add) {
   using Vector = Lanes<float>::Vector;
   for (size_t j = 0; j < n; ++j) {
-    Vector sums[2] = {};
+    Vector sums[Count][2] = {};
     for (size_t block = 0; block < blocks; ++block, rows += 16) {
       Words words;
       __builtin_prefetch(reinterpret_cast<const char*>(rows) + kAhead);
       std::memcpy(&words, rows, sizeof words);
 #pragma GCC unroll 4
       for (int byte = 0; byte < 4; ++byte) {
-        Vector one;
-        load(x + block * kBlock + byte * 16, one);
         const Words numbers = words << (24 - 8 * byte) >> 24;
-        sums[byte % 2] += __builtin_convertvector(numbers, Vector) * one;
+        const Vector row = __builtin_convertvector(numbers, Vector);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < Count; ++i) {
+          Vector one;
+          load(x[i] + block * kBlock + byte * 16, one);
+          sums[i][byte % 2] += row * one;
+        }
       }
     }
-    const float product = total(sums[0] + sums[1]) * scales[j];
-    out[j] = add ? out[j] + product : product;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < Count; ++i) {
+      const float product = total(sums[i][0] + sums[i][1]) * scales[j];
+      out[i][j] = add ? out[i][j] + product : product;
+    }
   }
 }
 
-INLINED float rounded_row(const float* x, size_t blocks, int32_t* row) {
+INLINED void quantized_products_of(const int32_t* rows, const float* scales, size_t n,
+                                   size_t blocks, const float* const* x, size_t count,
+                                   float* const* out, bool add) {
+  switch (count) {
+    case 1: return quantized_products_with<1>(rows, scales, n, blocks, x, out, add);
+    case 2: return quantized_products_with<2>(rows, scales, n, blocks, x, out, add);
+    case 3: return quantized_products_with<3>(rows, scales, n, blocks, x, out, add);
+    default: return quantized_products_with<kMost>(rows, scales, n, blocks, x, out, add);
+  }
+}
+
+INLINED float quantized_row(const float* x, size_t blocks, int32_t* row) {
   using Vector = Lanes<float>::Vector;
   float most = 0;
   for (size_t at = 0; at < blocks * kBlock; ++at) most = std::max(most, std::abs(x[at]));
@@ -159,15 +194,14 @@ FOR_EACH_MACHINE void products(const double* rows, size_t n, size_t k, const dou
   products_of(rows, n, k, x, count, out, add);
 }
 
-FOR_EACH_MACHINE void rounded_products(const int32_t* rows, const float* scales, size_t n,
+FOR_EACH_MACHINE void quantized_products(const int32_t* rows, const float* scales, size_t n,
                                        size_t blocks, const float* const* x, size_t count,
                                        float* const* out, bool add) {
-  for (size_t i = 0; i < count; ++i)
-    rounded_product(rows, scales, n, blocks, x[i], out[i], add);
+  quantized_products_of(rows, scales, n, blocks, x, count, out, add);
 }
 
-FOR_EACH_MACHINE float round_row(const float* x, size_t blocks, int32_t* row) {
-  return rounded_row(x, blocks, row);
+FOR_EACH_MACHINE float quantize_row(const float* x, size_t blocks, int32_t* row) {
+  return quantized_row(x, blocks, row);
 }
 
 FOR_EACH_MACHINE void mix(const float* rows, size_t stride, size_t n, size_t k,

@@ -19,10 +19,10 @@ void products(const double* rows, size_t n, size_t k, const double* const* x, si
 // 16 words; the bytes of a block are the numbers 0 to 15, 16 to 31, … of 64, one in each word, the
 // lowest first. A vector x has 64 numbers for each block.
 constexpr size_t kBlock = 64;
-void rounded_products(const int32_t* rows, const float* scales, size_t n, size_t blocks,
+void quantized_products(const int32_t* rows, const float* scales, size_t n, size_t blocks,
                       const float* const* x, size_t count, float* const* out, bool add);
 // One such row, of x with 64 numbers for each block. Gives its scale.
-float round_row(const float* x, size_t blocks, int32_t* row);
+float quantize_row(const float* x, size_t blocks, int32_t* row);
 
 // The sum of n rows (k numbers, `stride` apart), each times its weight: out [k].
 void mix(const float* rows, size_t stride, size_t n, size_t k, const float* weights, float* out);

@@ -12,15 +12,15 @@ namespace gristmill::train {
 namespace {
 
 constexpr size_t kPiece = 512;   // rows that one thread takes through a network
-constexpr size_t kLeast = 256;   // rows for which it is worth while to pack a matrix
+constexpr size_t kLeast = 256;   // rows of a part, for which a thread packs a matrix of its own
 constexpr size_t kQueries = 64;  // of a block of attention: rows that see the same keys
 constexpr size_t kSpan = 1024;   // queries whose weights are made once more at a time: whole blocks
 constexpr size_t kLogits = 2 << 20;  // numbers of a block of logits, 8 MB
 
-size_t threads() { return std::max(omp_get_max_threads(), 1); }
+size_t threads() { return static_cast<size_t>(std::max(omp_get_max_threads(), 1)); }
 
 // Call work(i) for all of them, on all threads, whoever comes first. A lack of memory in it ends
-// the process, as it would have to in any thread.
+// the process.
 template <typename Work>
 void each(size_t count, const Work& work) {
 #pragma omp parallel for schedule(dynamic, 1)
@@ -59,6 +59,8 @@ void over(size_t m, size_t n, const Work& work) {
 }
 
 }  // namespace
+
+void set_threads(size_t count) { omp_set_num_threads(static_cast<int>(count)); }
 
 void linear(const float* x, const float* w, size_t t, size_t n, size_t k, float* out) {
   const Pointers left = rows_of(x, k, t), right = rows_of(w, k, n);
@@ -247,7 +249,7 @@ Part block(size_t at, size_t l) {
 
 // Weights of one block, by turned queries and packed keys.
 void weigh(Rows queries, Part own, Packed keys, size_t wide, float* weights) {
-  multiply(queries + own.begin, own.size(), keys, own.end, wide, weights, own.end, false);
+  multiply(queries + own.begin, own.size(), keys, own.end, wide, weights, own.end);
   for (size_t at = own.begin; at < own.end; ++at, weights += own.end) {
     softmax(weights, at + 1);
     std::fill(weights + at + 1, weights + own.end, 0.0f);
@@ -290,7 +292,7 @@ void attention(const Heads& of, float* out, float* weights) {
       float* here = own ? own : some.room(kQueries * l);
       weigh(rows.data(), part, right, wide, here);
       multiply(rows_of(here, part.end, part.size()).data(), part.size(), values, v, part.end,
-               head.row(out, begin, v), of.h * v, false);
+               head.row(out, begin, v), of.h * v);
       if (own) own += part.size() * part.end;
     }
   });
@@ -348,11 +350,11 @@ void attention_backward(const Heads& of, const float* grad, float* weights, floa
       for (size_t begin = first; begin < end; begin += kQueries) {
         const Part part = block(begin, l);
         float* scores = some.room(kQueries * l);
-        multiply(from.data() + begin, part.size(), v_columns, part.end, v, scores, part.end, false);
+        multiply(from.data() + begin, part.size(), v_columns, part.end, v, scores, part.end);
         for (size_t row = 0; row < part.size(); ++row)
           softmax_backward(here + row * part.end, begin + row + 1, scores + row * part.end);
         multiply(rows.data() + (begin - first), part.size(), k_packed, wide, part.end,
-                 head.row(grad_q, begin, wide), of.h * wide, false);
+                 head.row(grad_q, begin, wide), of.h * wide);
         head.turn_back(grad_q, part);
         here += part.size() * part.end;
       }
@@ -391,7 +393,8 @@ void cross_entropy(const float* hidden, const float* head, const int64_t* labels
       float* own = logits + i * vocabulary;
       const int64_t label = labels[rows[begin + i]];
       const float wanted = own[label];
-      losses[begin + i] = softmax(own, vocabulary) - wanted;
+      const Sum sum = softmax(own, vocabulary);
+      losses[begin + i] = (sum.largest - wanted) + sum.logarithm;
       own[label] -= 1.0f;
     });
     if (!grad_head) continue;
@@ -399,7 +402,7 @@ void cross_entropy(const float* hidden, const float* head, const int64_t* labels
     each(broad, [&](size_t i) {
       thread_local Buffer buffer;
       const Part own = part(d, i, broad, kWide);
-      float* result = buffer.room(count * d);
+      float* result = buffer.room(count * own.size());
       product(outputs.data(), count, rows_of(head + own.begin, d, vocabulary).data(), Right::kAsIs,
               own.size(), vocabulary, result, own.size());
       for (size_t row = 0; row < count; ++row)

@@ -11,6 +11,9 @@
 
 namespace gristmill::train {
 
+// How many threads the passes that this thread calls are made by.
+void set_threads(size_t count);
+
 // out [t, n] = x [t, k] w^T, for w [n, k].
 void linear(const float* x, const float* w, size_t t, size_t n, size_t k, float* out);
 // Its gradients: for x [t, k] and for w [n, k], of grad [t, n]; null for one not wanted.

@@ -2,8 +2,9 @@
 
 `witness(files, user, target)` gives why the user's file means the target's, or "" where the text
 alone does not say so: then someone has to look. It reads lines by regular expression, knows no
-syntax tree and shares nothing with the resolver. Where it can it is stricter than the languages: an
-answer that a second file of the project could give as well is none.
+syntax tree and shares nothing with the resolver. It can be taken in: a local variable with a type's
+name, a package that two folders share. Of 300 pairs of files drawn at random that are no edges it
+took none to 2% for edges, 6% in Rust.
 
 - Path languages: an import, include or module is spelled in the user's text, and its path leads to
   the target's path and no other.

@@ -80,7 +80,7 @@ def test_few_tokens_give_the_multi_token_modules_states(small, build, tokens, th
     torch.testing.assert_close(torch.cat(found), expected)
 
 
-def test_rounded_drafts_are_nearly_the_modules_states(small, build, tokens):
+def test_quantized_drafts_are_nearly_the_modules_states(small, build, tokens):
     model = build(small(num_nextn_predict_layers=1))
     ids = tokens(1, 12)[0].tolist()
     hidden = torch.randn(12, 64)
@@ -117,7 +117,7 @@ def test_a_product_shared_by_threads_is_the_product(rows, outputs, inputs, threa
     stack.logits(x.numpy(), out.numpy())
     torch.testing.assert_close(out, x @ weight.t())
     assert stack.likeliest(x.numpy()) == stack.guess(x.numpy()) == out.argmax(1).tolist()
-    stack.round_drafts()
+    stack.quantize_drafts()
     # Rounding moves a product by half a 127th of the largest weight for each input, at most.
     moved = weight.abs().amax(1) / 127 / 2 * x.abs().sum(1, keepdim=True) * 1.001
     for i, guess in enumerate(stack.guess(x.numpy())):
@@ -128,7 +128,7 @@ def test_of_equal_logits_the_first_one_is_taken():
     stack = _native.Stack32(**SIZES, threads=3)
     ones = np.ones((10, 8), np.float32)
     stack.set_ends(embedding=ones, norm=ones[0], head=ones)
-    stack.round_drafts()
+    stack.quantize_drafts()
     assert stack.likeliest(ones[:2]) == stack.guess(ones[:2]) == [0, 0]
 
 

@@ -90,6 +90,13 @@ def test_what_cannot_be_generated_is_refused(small, build, arguments, reason):
         generate(build(small()), asked.pop("prompt"), asked.pop("new_tokens"), **asked)
 
 
+def test_no_new_tokens_are_none(small, build):
+    model = build(small(num_nextn_predict_layers=1))
+    for speculative in (False, True):
+        found = generate(model, [1, 2, 3], 0, speculative=speculative)
+        assert (found.tokens, found.passes) == ([], 0)
+
+
 def test_speculation_needs_a_multi_token_module(small, build):
     with pytest.raises(ValueError, match="num_nextn_predict_layers"):
         generate(build(small(num_nextn_predict_layers=0)), [1], 5, speculative=True)

@@ -181,6 +181,10 @@ def test_nodes_of_all_sizes_are_holes_as_often():
         for n in range(1000)
     }
     assert len(starts) == 50  # each of those as near
+    two = [{"start": 0, "end": 4, "kind": "body", "path": "a"},
+           {"start": 4, "end": 20, "kind": "body", "path": "a"}]  # fmt: skip
+    cuts = {choose_hole(0, str(n), "x" * 20, 20, "syntax", two, (8, 8))[0].first for n in range(99)}
+    assert cuts == {0, 4}
 
 
 def test_what_a_document_cannot_have_is_replaced():
@@ -257,6 +261,8 @@ def test_wrong_settings_and_spans_are_refused(encoder):
         Fim(formats={"psm": 0})
     with pytest.raises(ValueError, match=r"fim\.node_bytes: 9, 8: expected the least size"):
         Fim(node_bytes=(9, 8))
+    with pytest.raises(ValueError, match="expected the least size"):
+        Fim(node_bytes=(1.5, 8))
     with pytest.raises(ValueError, match="expected more than 4"):
         rewritten(encoder, TEXT, Fim({}, span_tokens=4))
     with pytest.raises(ValueError, match="no fill-in-the-middle span"):

@@ -232,9 +232,15 @@ def test_kotlin_functions_are_called_and_java_sees_them_by_their_class():
         "p/Sum.kt": "package p\nclass Sum(x: Int)",
         "p/E.kt": "package p\nenum class E(n: Int) {\n  Sum(f(1)),\n  Max(2);\n}",  # its constant
         "p/L.java": "package p; public enum L { @Deprecated Sum(g(1)), Max }",
+        "p/V.kt": "package p\nval enum = 1\nfun v() { Sum(enum) }",  # a name like any other
         "q/K.java": "package q; import p.Tool; import static p.Tool.help; class K {}",
     }
-    assert edges(files) == {"p/B.kt": ["p/F.kt"], "q/D.kt": ["p/F.kt"], "q/K.java": ["p/F.kt"]}
+    assert edges(files) == {
+        "p/B.kt": ["p/F.kt"],
+        "p/V.kt": ["p/Sum.kt"],
+        "q/D.kt": ["p/F.kt"],
+        "q/K.java": ["p/F.kt"],
+    }
 
 
 def test_go_locals_fields_methods_and_members_are_no_uses():
@@ -251,6 +257,8 @@ def test_go_locals_fields_methods_and_members_are_no_uses():
         # Two of which one is built, by a tag: the import is meant, not the other's variable.
         "j/std.go": 'package j\nimport "encoding/json"\nvar Marshal = json.Marshal',
         "j/fast.go": 'package j\nimport "x.org/fast"\nvar json = fast.Config\nvar Marshal = json.M',
+        "j/yaml.go": 'package j\nimport "gopkg.in/yaml.v3"\nvar Read = yaml.Read',
+        "j/other.go": "package j\nvar yaml = 1",
     }
     assert edges(files) == {
         "p/used.go": ["p/debug.go"],
