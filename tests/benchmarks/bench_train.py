@@ -222,8 +222,8 @@ class Bench:
         learned = projection.detach().clone()
         noise = torch.randn(learned.shape, generator=torch.Generator().manual_seed(1))
         noise *= learned.std()
-        amount, width = 4.0, 2.0
-        for _ in range(1 if quick else 8):
+        amount, width = 16.0, 8.0
+        for _ in range(1 if quick else 9):
             projection.data = learned + amount * noise
             found = generate(model, prompt, new, speculative=True).acceptance
             amount, width = amount + (width if found > 0.6 else -width), width / 2
