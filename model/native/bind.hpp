@@ -10,6 +10,10 @@ namespace gristmill {
 
 namespace nb = nanobind;
 
+inline void expect(bool good) {
+  if (!good) throw nb::value_error("arrays of shapes that don't belong together");
+}
+
 void bind_decode(nb::module_& m);
 void bind_train(nb::module_& m);
 

@@ -19,10 +19,6 @@ using Stacked = nb::ndarray<const T, nb::ndim<3>, nb::c_contig, nb::device::cpu>
 template <typename T>
 using Output = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-void expect(bool good) {
-  if (!good) throw nb::value_error("arrays of shapes that don't belong together");
-}
-
 // The layers of a model, their weights where torch has them, and a team that reads them.
 template <typename T>
 class Stack {

@@ -17,12 +17,8 @@ template <size_t N>
 using Out = nb::ndarray<float, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 using Index = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-void expect(bool good) {
-  if (!good) throw nb::value_error("arrays of shapes that don't belong together");
-}
-
 template <typename Array>
-void expect(const Array& array, std::initializer_list<size_t> shape) {
+void expect_shape(const Array& array, std::initializer_list<size_t> shape) {
   size_t i = 0;
   for (const size_t size : shape) expect(array.shape(i++) == size);
 }
@@ -38,8 +34,8 @@ auto data(std::optional<Array>& array) -> decltype(array->data()) {
 }
 
 void linear(In<2> x, In<2> w, Out<2> out) {
-  expect(w, {w.shape(0), x.shape(1)});
-  expect(out, {x.shape(0), w.shape(0)});
+  expect_shape(w, {w.shape(0), x.shape(1)});
+  expect_shape(out, {x.shape(0), w.shape(0)});
   expect(x.size() > 0 && w.size() > 0);
   nb::gil_scoped_release release;
   train::linear(x.data(), w.data(), x.shape(0), w.shape(0), x.shape(1), out.data());
@@ -48,11 +44,11 @@ void linear(In<2> x, In<2> w, Out<2> out) {
 void linear_backward(In<2> grad, In<2> x, In<2> w, std::optional<Out<2>> grad_x,
                      std::optional<Out<2>> grad_w) {
   const size_t t = x.shape(0), k = x.shape(1), n = w.shape(0);
-  expect(w, {n, k});
-  expect(grad, {t, n});
+  expect_shape(w, {n, k});
+  expect_shape(grad, {t, n});
   expect(x.size() > 0 && w.size() > 0);
-  if (grad_x) expect(*grad_x, {t, k});
-  if (grad_w) expect(*grad_w, {n, k});
+  if (grad_x) expect_shape(*grad_x, {t, k});
+  if (grad_w) expect_shape(*grad_w, {n, k});
   nb::gil_scoped_release release;
   train::linear_backward(grad.data(), x.data(), w.data(), t, n, k, data(grad_x), data(grad_w));
 }
@@ -64,19 +60,19 @@ std::pair<train::Networks, size_t> checked(In<2>& x, In<3>& gate_up, In<3>& down
   const size_t d = x.shape(1), m = down.shape(2), networks = counts.size();
   size_t rows = 0;
   for (const size_t count : counts) rows += count;
-  expect(gate_up, {networks, 2 * m, d});
-  expect(down, {networks, d, m});
+  expect_shape(gate_up, {networks, 2 * m, d});
+  expect_shape(down, {networks, d, m});
   expect(networks > 0 && m > 0 && d > 0 && (token ? token->shape(0) : x.shape(0)) == rows);
   if (token) expect_below(*token, x.shape(0));
-  if (gain) expect(*gain, {rows});
+  if (gain) expect_shape(*gain, {rows});
   return {{d, m, x.data(), gate_up.data(), down.data(), data(gain), data(token), counts}, rows};
 }
 
 void networks(In<2> x, In<3> gate_up, In<3> down, std::vector<size_t> counts,
               std::optional<In<1>> gain, std::optional<Index> token, Out<2> h, Out<2> y) {
   const auto [of, rows] = checked(x, gate_up, down, counts, gain, token);
-  expect(h, {rows, 2 * of.m});
-  expect(y, {rows, of.d});
+  expect_shape(h, {rows, 2 * of.m});
+  expect_shape(y, {rows, of.d});
   nb::gil_scoped_release release;
   train::networks(of, h.data(), y.data());
 }
@@ -86,13 +82,13 @@ void networks_backward(In<2> x, In<3> gate_up, In<3> down, std::vector<size_t> c
                        Out<2> inner, Out<2> grad_x, Out<3> grad_gate_up, Out<3> grad_down,
                        std::optional<Out<1>> grad_gain) {
   const auto [of, rows] = checked(x, gate_up, down, counts, gain, token);
-  expect(grad, {x.shape(0), of.d});
-  expect(h, {rows, 2 * of.m});
-  expect(inner, {rows, of.m});
-  expect(grad_x, {rows, of.d});
-  expect(grad_gate_up, {counts.size(), 2 * of.m, of.d});
-  expect(grad_down, {counts.size(), of.d, of.m});
-  if (grad_gain) expect(*grad_gain, {rows});
+  expect_shape(grad, {x.shape(0), of.d});
+  expect_shape(h, {rows, 2 * of.m});
+  expect_shape(inner, {rows, of.m});
+  expect_shape(grad_x, {rows, of.d});
+  expect_shape(grad_gate_up, {counts.size(), 2 * of.m, of.d});
+  expect_shape(grad_down, {counts.size(), of.d, of.m});
+  if (grad_gain) expect_shape(*grad_gain, {rows});
   nb::gil_scoped_release release;
   train::networks_backward(of, grad.data(), h.data(), inner.data(), grad_x.data(),
                            grad_gate_up.data(), grad_down.data(), data(grad_gain));
@@ -103,9 +99,9 @@ train::Heads checked(In<4>& q, In<4>& kv, In<3>& k_rotary, In<3>& table, float s
   expect(q.size() > 0 && q.shape(3) >= rotary && rotary % 2 == 0);
   const size_t plain = q.shape(3) - rotary;
   expect(kv.shape(3) > plain);
-  expect(kv, {b, l, h, kv.shape(3)});
-  expect(k_rotary, {b, l, rotary});
-  expect(table, {l, rotary / 2, 2});
+  expect_shape(kv, {b, l, h, kv.shape(3)});
+  expect_shape(k_rotary, {b, l, rotary});
+  expect_shape(table, {l, rotary / 2, 2});
   return {b,        l,         h,           plain,           rotary,      kv.shape(3) - plain,
           q.data(), kv.data(), k_rotary.data(), table.data(), scale};
 }
@@ -113,8 +109,8 @@ train::Heads checked(In<4>& q, In<4>& kv, In<3>& k_rotary, In<3>& table, float s
 void attention(In<4> q, In<4> kv, In<3> k_rotary, In<3> table, float scale, Out<4> out,
                std::optional<Out<3>> weights) {
   const train::Heads of = checked(q, kv, k_rotary, table, scale);
-  expect(out, {of.b, of.l, of.h, of.value});
-  if (weights) expect(*weights, {of.b, of.h, train::weights_of(of.l)});
+  expect_shape(out, {of.b, of.l, of.h, of.value});
+  if (weights) expect_shape(*weights, {of.b, of.h, train::weights_of(of.l)});
   nb::gil_scoped_release release;
   train::attention(of, out.data(), data(weights));
 }
@@ -123,11 +119,11 @@ void attention_backward(In<4> q, In<4> kv, In<3> k_rotary, In<3> table, float sc
                         std::optional<Out<3>> weights, Out<4> grad_q, Out<4> grad_kv,
                         Out<4> grad_rotary) {
   const train::Heads of = checked(q, kv, k_rotary, table, scale);
-  expect(grad, {of.b, of.l, of.h, of.value});
-  if (weights) expect(*weights, {of.b, of.h, train::weights_of(of.l)});
-  expect(grad_q, {of.b, of.l, of.h, of.plain + of.rotary});
-  expect(grad_kv, {of.b, of.l, of.h, of.plain + of.value});
-  expect(grad_rotary, {of.b, of.h, of.l, of.rotary});
+  expect_shape(grad, {of.b, of.l, of.h, of.value});
+  if (weights) expect_shape(*weights, {of.b, of.h, train::weights_of(of.l)});
+  expect_shape(grad_q, {of.b, of.l, of.h, of.plain + of.rotary});
+  expect_shape(grad_kv, {of.b, of.l, of.h, of.plain + of.value});
+  expect_shape(grad_rotary, {of.b, of.h, of.l, of.rotary});
   nb::gil_scoped_release release;
   train::attention_backward(of, grad.data(), data(weights), grad_q.data(), grad_kv.data(),
                             grad_rotary.data());
@@ -136,9 +132,9 @@ void attention_backward(In<4> q, In<4> kv, In<3> k_rotary, In<3> table, float sc
 void cross_entropy(In<2> hidden, In<2> head, Index labels, Index rows, Out<1> losses,
                    std::optional<Out<2>> grad_hidden, std::optional<Out<2>> grad_head) {
   const size_t tokens = hidden.shape(0), d = hidden.shape(1), vocabulary = head.shape(0);
-  expect(head, {vocabulary, d});
-  expect(labels, {tokens});
-  expect(losses, {rows.shape(0)});
+  expect_shape(head, {vocabulary, d});
+  expect_shape(labels, {tokens});
+  expect_shape(losses, {rows.shape(0)});
   expect(vocabulary > 0 && d > 0 && rows.shape(0) > 0);
   expect_below(rows, tokens);
   std::vector<size_t> labelled(rows.data(), rows.data() + rows.shape(0));
@@ -147,8 +143,8 @@ void cross_entropy(In<2> hidden, In<2> head, Index labels, Index rows, Out<1> lo
       throw nb::index_error("label outside of the vocabulary");
   expect(grad_hidden.has_value() == grad_head.has_value());
   if (grad_head) {
-    expect(*grad_hidden, {tokens, d});
-    expect(*grad_head, {vocabulary, d});
+    expect_shape(*grad_hidden, {tokens, d});
+    expect_shape(*grad_head, {vocabulary, d});
   }
   nb::gil_scoped_release release;
   train::cross_entropy(hidden.data(), head.data(), labels.data(), labelled, d, vocabulary,

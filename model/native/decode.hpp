@@ -199,21 +199,14 @@ class Pass {
     team_.run([&](size_t member) { own_products(matrix, rows, out, matrix.rows, member, false); });
   }
 
-  // For each of the rows [l, k] the row of a matrix with which its product is largest.
+  // For each of the rows [l, k] the row of a matrix with which its product is largest, the first of
+  // equal ones.
   std::vector<size_t> likeliest(const Matrix<T>& matrix, const T* rows) {
-    std::vector<T> products(l_ * matrix.rows);
-    return largest_of(matrix.rows, products, [&](size_t member) {
-      own_products(matrix, rows, products.data(), matrix.rows, member, false);
-    });
-  }
-
- private:
-  // The first largest number of each row of `products` [l, n], when the team has made them.
-  template <typename Make>
-  std::vector<size_t> largest_of(size_t n, const std::vector<T>& products, const Make& make) {
+    const size_t n = matrix.rows;
+    std::vector<T> products(l_ * n);
     std::vector<size_t> found(team_.members() * l_);
     team_.run([&](size_t member) {
-      make(member);
+      own_products(matrix, rows, products.data(), n, member, false);
       const Share share(n, member, team_.members());
       for (size_t i = 0; i < l_; ++i) {
         const T* row = products.data() + i * n;
@@ -231,6 +224,7 @@ class Pass {
     return best;
   }
 
+ private:
   // A member's share of a product: `out` has `stride` numbers a row.
   void own_products(const Matrix<T>& matrix, const T* rows, T* out, size_t stride, size_t member,
                     bool add) const {

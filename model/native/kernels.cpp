@@ -195,8 +195,8 @@ FOR_EACH_MACHINE void products(const double* rows, size_t n, size_t k, const dou
 }
 
 FOR_EACH_MACHINE void quantized_products(const int32_t* rows, const float* scales, size_t n,
-                                       size_t blocks, const float* const* x, size_t count,
-                                       float* const* out, bool add) {
+                                         size_t blocks, const float* const* x, size_t count,
+                                         float* const* out, bool add) {
   quantized_products_of(rows, scales, n, blocks, x, count, out, add);
 }
 

@@ -20,7 +20,7 @@ void products(const double* rows, size_t n, size_t k, const double* const* x, si
 // lowest first. A vector x has 64 numbers for each block.
 constexpr size_t kBlock = 64;
 void quantized_products(const int32_t* rows, const float* scales, size_t n, size_t blocks,
-                      const float* const* x, size_t count, float* const* out, bool add);
+                        const float* const* x, size_t count, float* const* out, bool add);
 // One such row, of x with 64 numbers for each block. Gives its scale.
 float quantize_row(const float* x, size_t blocks, int32_t* row);
 

@@ -170,7 +170,6 @@ def _declared(text: str, language: str) -> tuple[str, frozenset[str]]:
     return package[1] if package else "", frozenset(flat) - {""}
 
 
-_KINDS = {"java": ("java", "kotlin"), "kotlin": ("java", "kotlin")}
 _ENDS = {"java": (".java", ".kt", ".kts"), "kotlin": (".java", ".kt", ".kts"), "go": (".go",),
          "csharp": (".cs",), "php": (".php",)}  # fmt: skip
 
@@ -179,9 +178,7 @@ def _names(language: str):
     def rule(files: Files, user: str, target: str) -> str:
         text = files[user]
         code = _code(text)
-        kind = "kotlin" if target.endswith((".kt", ".kts")) else "java"
-        of_target = kind if language in _KINDS else language
-        package, names = _declared(files[target], of_target)
+        package, names = _declared(files[target], _language(target, language))
         own, own_names = _declared(text, language)
         words = set(re.findall(r"(?<![\w.$>:])@?(\w+)", code))
         dot = "\\" if language == "php" else "."
@@ -224,9 +221,10 @@ def _names(language: str):
 
 
 def _language(path: str, language: str) -> str:
-    return (
-        ("kotlin" if path.endswith((".kt", ".kts")) else "java") if language in _KINDS else language
-    )
+    """The language of a file that the user of another one sees."""
+    if language not in ("java", "kotlin"):
+        return language
+    return "kotlin" if path.endswith((".kt", ".kts")) else "java"
 
 
 @lru_cache(1)
